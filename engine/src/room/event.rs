@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::merging::DUMMY_EVENT;
+use super::{merging::DUMMY_EVENT, redactions};
 use crate::{
     core::{
         event::{
@@ -45,7 +45,16 @@ pub struct Event {
     power_levels: OnceLock<Arc<PowerLevels>>,
     client_json: OnceLock<Bytes>,
     auth_facts: OnceLock<Arc<AuthFacts>>,
-    is_dummy: OnceLock<bool>,
+    told: OnceLock<Told>,
+}
+
+/// Whether clients are told of events of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Always,
+    Never,
+    /// As long as what it redacts is redacted, or would be.
+    IfItRedacts,
 }
 
 impl Event {
@@ -60,7 +69,7 @@ impl Event {
             power_levels: OnceLock::new(),
             client_json: OnceLock::new(),
             auth_facts: OnceLock::new(),
-            is_dummy: OnceLock::new(),
+            told: OnceLock::new(),
         }
     }
 
@@ -136,13 +145,30 @@ impl Event {
         Ok(self.auth_facts.get_or_init(|| Arc::new(facts)).clone())
     }
 
-    /// Whether it only brings a room's ends together (see `merging`).
-    pub(crate) fn is_dummy(&self, reader: &Reader) -> Result<bool, StorageError> {
-        if let Some(known) = self.is_dummy.get() {
-            return Ok(*known);
+    /// Whether clients are not told of it, whoever they are: it only brings a room's ends together (see `merging`), or is a redaction
+    /// that redacts nothing. What is neither is told apart by its type alone, once.
+    pub(crate) fn is_withheld(&self, reader: &Reader) -> Result<bool, StorageError> {
+        let told = match self.told.get() {
+            Some(known) => *known,
+            None => {
+                let found = self.told_by_type(&reader.text(self.header.kind)?)?;
+                *self.told.get_or_init(|| found)
+            }
+        };
+        match told {
+            Told::Always => Ok(false),
+            Told::Never => Ok(true),
+            Told::IfItRedacts => Ok(!redactions::is_told(reader, self)?),
         }
-        let is_dummy = self.header.state_key.is_none() && *reader.text(self.header.kind)? == *DUMMY_EVENT;
-        Ok(*self.is_dummy.get_or_init(|| is_dummy))
+    }
+
+    fn told_by_type(&self, kind: &str) -> Result<Told, StorageError> {
+        Ok(match kind {
+            DUMMY_EVENT if self.header.state_key.is_none() => Told::Never,
+            // Where the authorisation rules judge redactions, nobody is given one that they do not allow.
+            "m.room.redaction" if !self.version()?.redaction_auth_rule => Told::IfItRedacts,
+            _ => Told::Always,
+        })
     }
 
     /// What every client gets of the event, from the opening brace up to where `unsigned` and the closing brace belong;
@@ -153,12 +179,17 @@ impl Event {
         if let Some(json) = self.client_json.get() {
             return Ok(json);
         }
-        let stored = StoredEvent { event_id: &self.event_id, room_id: "", json: &self.json };
         let mut json = Vec::new();
-        write_client_event(&mut json, stored, ClientFormat::Sync, None)
+        write_client_event(&mut json, self.stored("")?, ClientFormat::Sync, None)
             .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", self.event_id)))?;
         json.pop();
         Ok(self.client_json.get_or_init(|| Bytes::from(json.into_boxed_slice())))
+    }
+
+    /// What clients' formats of it are made from.
+    pub(crate) fn stored<'a>(&'a self, room_id: &'a str) -> Result<StoredEvent<'a>, StorageError> {
+        let redacts_in_content = self.version()?.redaction_v11;
+        Ok(StoredEvent { event_id: &self.event_id, room_id, json: &self.json, redacts_in_content })
     }
 
     /// Whether another server told it without its content, as a redaction would leave it, and nothing redacted it here. The event is

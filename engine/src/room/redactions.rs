@@ -1,5 +1,7 @@
 //! Redactions: applying one that may be applied to the event that it names.
 //!
+//! Invariant: from room version 3 on, clients are told of a redaction only if it takes something here, or would: they empty whatever
+//! the redactions that they are given name, and do not look at powers. Other servers get all of them, and judge for themselves.
 //! Specification: "Handling redactions" of each room version.
 
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use super::{Event, RoomCtx, early_events, event::encode_body, relations, snapsho
 use crate::{
     core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
     error::Result,
-    store::{Positioned, Reader, Tx, schema},
+    store::{Positioned, Reader, StorageError, Tx, schema},
 };
 
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
@@ -55,7 +57,7 @@ pub(crate) fn apply_waiting(tx: &mut Tx, room: &RoomCtx, event: Arc<Event>) -> R
 pub(crate) fn is_awaited(reader: &Reader, room: &RoomCtx, event_id: &str, sender: &str) -> Result<bool> {
     let key = (room.num, event_id.to_owned());
     for redaction in reader.get(&schema::EARLY_REDACTIONS, &key)?.unwrap_or_default() {
-        if may_be_applied(reader, room, &*reader.event(redaction)?, sender)? {
+        if may_be_applied(reader, &*reader.event(redaction)?, sender)? {
             return Ok(true);
         }
     }
@@ -72,20 +74,50 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
         return Ok(());
     }
     let target_sender = tx.user_id(target.header.sender)?;
-    if may_be_applied(tx, room, redaction, &target_sender)?
-        && !is_circular(&*redaction.pdu()?, &*target.pdu()?)
-    {
+    if may_be_applied(tx, redaction, &target_sender)? && !is_circular(&*redaction.pdu()?, &*target.pdu()?) {
         erase(tx, target, redaction.num)?;
     }
     Ok(())
 }
 
 /// The levels that count are those at the redaction, so that all servers decide alike.
-fn may_be_applied(reader: &Reader, room: &RoomCtx, redaction: &Event, target_sender: &str) -> Result<bool> {
-    let state = redaction.header.state_before;
-    let levels = power_levels(|kind| reader.state_event(room.num, state, kind, ""))?;
+fn may_be_applied(reader: &Reader, redaction: &Event, target_sender: &str) -> Result<bool, StorageError> {
+    let (room, state) = (redaction.header.room, redaction.header.state_before);
+    let levels = power_levels(|kind| reader.state_event(room, state, kind, ""))?;
+    let (version, pdu) = (redaction.version()?, redaction.pdu()?);
+    Ok(levels.is_some_and(|levels| may_redact(version, &pdu, target_sender, &levels)))
+}
+
+/// Who sent what is not here: nobody is of the same server.
+const UNKNOWN_SENDER: &str = "";
+
+/// Whether clients are told of a redaction of room version 3 or later: it was applied, or would have been if another had not come
+/// before it. Of what is not here, or not any more, that is certain only if the sender may redact whatever it is: such are told at once,
+/// since nobody who has read on would be told of them later.
+///
+/// One that lacks members takes nothing yet, but counts for clients as long as it stands, like what else lacks them: once it is
+/// applied, they are not told of it anew.
+pub(super) fn is_told(reader: &Reader, redaction: &Event) -> Result<bool, StorageError> {
     let pdu = redaction.pdu()?;
-    Ok(levels.is_some_and(|levels| may_redact(room.version, &pdu, target_sender, &levels)))
+    let Some(target_id) = pdu.redacts.as_deref() else {
+        // One that is redacted itself may have lost the name of its target, so that it takes nothing from anybody any more.
+        return Ok(redaction.header.redacted_by.is_some());
+    };
+    let Some(target) = reader.event_num(target_id)? else {
+        return may_be_applied(reader, redaction, UNKNOWN_SENDER);
+    };
+    let target = reader.event(target)?;
+    if target.header.room != redaction.header.room {
+        return Ok(false);
+    }
+    match target.header.redacted_by {
+        Some(by) if by == redaction.num => Ok(true),
+        None if !redaction.header.partial_state => Ok(false),
+        _ => {
+            let sender = reader.user_id(target.header.sender)?;
+            Ok(may_be_applied(reader, redaction, &sender)? && !is_circular(&pdu, &*target.pdu()?))
+        }
+    }
 }
 
 /// Replaces the target's content by what redaction leaves of it. Whether it may be is the caller's to know.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Event, RoomCtx};
 use crate::{
-    core::event::{ClientFormat, StoredEvent, write_client_event},
+    core::event::{ClientFormat, write_client_event},
     store::{Reader, StorageError},
 };
 
@@ -55,7 +55,6 @@ pub(crate) fn stripped_state(
 /// Appends one event of the array.
 fn write_stripped(out: &mut Vec<u8>, room: &RoomCtx, event: &Event) -> Result<(), StorageError> {
     out.push(if out.is_empty() { b'[' } else { b',' });
-    let stored = StoredEvent { event_id: &event.event_id, room_id: &room.id, json: &event.json };
-    write_client_event(out, stored, ClientFormat::Stripped, None)
+    write_client_event(out, event.stored(&room.id)?, ClientFormat::Stripped, None)
         .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))
 }

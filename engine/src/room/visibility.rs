@@ -1,7 +1,7 @@
 //! History visibility: what one user may see of one room.
 //!
 //! Invariant: nobody is shown an event that was soft-failed or rejected, one that is newer than the reader, one that says
-//! nothing (`merging`), or one that the room's history visibility hides from them; after leaving, nothing later than the
+//! nothing (`merging`) or redacts nothing (`redactions`), or one that the room's history visibility hides from them; after leaving, nothing later than the
 //! leave, or, where that has no place in the timeline here, than what they were told last as members (`stay`). Nor is anybody
 //! shown more than the redacted form of what they could not see until its sender asked to be forgotten.
 //! The rules are `core::visibility`; here they are fed from the state trees. Consecutive events share their snapshot, so
@@ -294,7 +294,7 @@ impl<'r> Viewer<'r> {
             && event.pos() <= self.reader.pos;
         // State events of ignored users are shown: the room must not look different.
         let is_ignored = header.state_key.is_none() && self.ignored.contains(header.sender);
-        if !shown || is_ignored || event.is_dummy(self.reader)? {
+        if !shown || is_ignored || event.is_withheld(self.reader)? {
             return Ok(false);
         }
         let joined_later = event.pos() < self.joined_until;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use self::bundle::{Bundle, Bundles};
 use crate::{
     core::{
-        event::{ClientFormat, StoredEvent, write_client_event},
+        event::{ClientFormat, write_client_event},
         json::{members, write_string, write_unsigned},
         num::{RoomNum, StateKeyId, TextNum, UserNum},
     },
@@ -190,8 +190,7 @@ impl<'r> Renderer<'r> {
 
     /// The event's own part in a format that few ask for, so that it is spliced each time.
     fn write_stored(&self, out: &mut Vec<u8>, event: &Event) -> Result<()> {
-        let stored = StoredEvent { event_id: &event.event_id, room_id: "", json: &event.json };
-        write_client_event(out, stored, self.format, None)
+        write_client_event(out, event.stored("")?, self.format, None)
             .map_err(|error| StorageError::Corrupt(format!("event {}: {error}", event.event_id)))?;
         Ok(())
     }

@@ -2,9 +2,12 @@
 //!
 //! Invariant: on an error nothing was appended.
 //! Specification: client-server API, "Room event format"; "Event format" of room version 11, "Moving the `redacts`
-//! property": servers show it both at the top level and in the content, whatever the room version; `event_format` of a
+//! property": servers show it both at the top level and in the content, whatever the room version, and it is what the room
+//! version reads, as an event may say another thing in the other place, which clients would believe; `event_format` of a
 //! filter, whose `federation` is the event as it was received, where nothing may be moved because servers have signed it.
 //! Not here: what goes into `unsigned`; the caller gives it as JSON.
+
+use serde_json::Value;
 
 use super::Pdu;
 use crate::core::json::{Member, SpanError, members, write_string};
@@ -31,11 +34,16 @@ pub struct StoredEvent<'a> {
     pub room_id: &'a str,
     /// The event in canonical JSON.
     pub json: &'a [u8],
+    /// Whether a redaction names its target in the content, as since room version 11, and not at the top level.
+    pub redacts_in_content: bool,
 }
 
 impl<'a> From<&'a Pdu> for StoredEvent<'a> {
     fn from(pdu: &'a Pdu) -> StoredEvent<'a> {
-        StoredEvent { event_id: &pdu.event_id, room_id: &pdu.room_id, json: &pdu.json }
+        // Where both say the same, either may be read.
+        let inner = pdu.content.get("redacts").and_then(Value::as_str);
+        let redacts_in_content = inner.is_some() && inner == pdu.redacts.as_deref();
+        StoredEvent { event_id: &pdu.event_id, room_id: &pdu.room_id, json: &pdu.json, redacts_in_content }
     }
 }
 
@@ -58,27 +66,19 @@ pub fn write_client_event(
         write_whole_event(out, event, unsigned);
         return Ok(());
     }
-    let redacts = Redacts::find(&parts, kind, content)?;
+    let redacts = Redacts::find(&parts, kind, content, event.redacts_in_content)?;
 
     out.reserve(event.json.len() + unsigned.map_or(0, <[u8]>::len));
     out.extend_from_slice(b"{\"content\":");
-    match redacts {
-        Redacts::AddToContent(target) => {
-            // The content is `{}` or `{…}`, found so by the scan for its own `redacts`.
-            out.extend_from_slice(b"{\"redacts\":");
-            out.extend_from_slice(target);
-            if content != b"{}" {
-                out.push(b',');
-            }
-            out.extend_from_slice(content.get(1..).unwrap_or_default());
-        }
-        Redacts::None | Redacts::AddToTop(_) | Redacts::Both(_) => out.extend_from_slice(content),
+    match redacts.is_in_content {
+        true => out.extend_from_slice(content),
+        false => write_redacting_content(out, content, redacts.target),
     }
     if format != ClientFormat::Stripped {
         out.extend_from_slice(b",\"event_id\":");
         write_string(out, event.event_id);
         write_member(out, b"origin_server_ts", timestamp);
-        if let Some(target) = redacts.target() {
+        if let Some(target) = redacts.target {
             write_member(out, b"redacts", target);
         }
     }
@@ -111,6 +111,25 @@ fn write_whole_event(out: &mut Vec<u8>, event: StoredEvent<'_>, unsigned: Option
     }
     if let Some(unsigned) = unsigned {
         write_member(out, b"unsigned", unsigned);
+    }
+    out.push(b'}');
+}
+
+/// Appends a content that [`Redacts::find`] has found sound, with `target` for what it says that it redacts.
+fn write_redacting_content(out: &mut Vec<u8>, content: &[u8], target: Option<&[u8]>) {
+    let own = members(content).flatten().filter(|member| member.key != b"redacts");
+    let named = target.map(|target| (&b"redacts"[..], target));
+    out.push(b'{');
+    for (index, (key, value)) in
+        named.into_iter().chain(own.map(|member| (member.key, member.value))).enumerate()
+    {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        out.extend_from_slice(key);
+        out.extend_from_slice(b"\":");
+        out.extend_from_slice(value);
     }
     out.push(b'}');
 }
@@ -153,19 +172,22 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Where a redaction names its target, as the JSON of the target.
-#[derive(Clone, Copy)]
-enum Redacts<'a> {
-    None,
-    AddToTop(&'a [u8]),
-    AddToContent(&'a [u8]),
-    Both(&'a [u8]),
+/// What a redaction names as its target, as JSON.
+struct Redacts<'a> {
+    target: Option<&'a [u8]>,
+    /// Whether the content says so, and nothing else, already.
+    is_in_content: bool,
 }
 
 impl<'a> Redacts<'a> {
-    fn find(parts: &Parts<'a>, kind: &[u8], content: &'a [u8]) -> Result<Redacts<'a>, SpanError> {
+    fn find(
+        parts: &Parts<'a>,
+        kind: &[u8],
+        content: &'a [u8],
+        is_read_in_content: bool,
+    ) -> Result<Redacts<'a>, SpanError> {
         if kind != b"\"m.room.redaction\"" {
-            return Ok(Redacts::None);
+            return Ok(Redacts { target: None, is_in_content: true });
         }
         let mut inner = None;
         for member in members(content) {
@@ -174,20 +196,8 @@ impl<'a> Redacts<'a> {
                 inner = Some(member.value);
             }
         }
-        Ok(match (parts.redacts, inner) {
-            (None, None) => Redacts::None,
-            (None, Some(inner)) => Redacts::AddToTop(inner),
-            (Some(top), None) => Redacts::AddToContent(top),
-            (Some(top), Some(_)) => Redacts::Both(top),
-        })
-    }
-
-    /// What is shown at the top level.
-    fn target(self) -> Option<&'a [u8]> {
-        match self {
-            Redacts::None => None,
-            Redacts::AddToTop(target) | Redacts::AddToContent(target) | Redacts::Both(target) => Some(target),
-        }
+        let target = if is_read_in_content { inner } else { parts.redacts };
+        Ok(Redacts { target, is_in_content: inner == target })
     }
 }
 
@@ -200,7 +210,11 @@ mod tests {
 
     fn rendered(event: &Value, format: ClientFormat, unsigned: Option<&[u8]>) -> Value {
         let json = canonical(event);
-        let stored = StoredEvent { event_id: "$e", room_id: "!r", json: &json };
+        let stored = StoredEvent { event_id: "$e", room_id: "!r", json: &json, redacts_in_content: false };
+        rendered_as(stored, format, unsigned)
+    }
+
+    fn rendered_as(stored: StoredEvent<'_>, format: ClientFormat, unsigned: Option<&[u8]>) -> Value {
         let mut out = b"before".to_vec();
         write_client_event(&mut out, stored, format, unsigned).unwrap();
         serde_json::from_slice(out.strip_prefix(b"before").unwrap()).unwrap()
@@ -232,21 +246,34 @@ mod tests {
     fn redactions_show_their_target_in_both_places() {
         let mut redaction = message();
         redaction["type"] = json!("m.room.redaction");
-        for (top, content) in [
-            (Some("$t"), json!({})),
-            (Some("$t"), json!({"reason": "spam"})),
-            (None, json!({"reason": "spam", "redacts": "$t"})),
-            (Some("$t"), json!({"redacts": "$t"})),
+        for (top, content, redacts_in_content) in [
+            (Some("$t"), json!({}), false),
+            (Some("$t"), json!({"reason": "spam"}), false),
+            (None, json!({"reason": "spam", "redacts": "$t"}), true),
+            (Some("$t"), json!({"redacts": "$t"}), false),
+            (Some("$t"), json!({"redacts": "$t"}), true),
+            // Nobody has looked whether what the version does not read may be redacted.
+            (Some("$t"), json!({"reason": "spam", "redacts": "$another"}), false),
+            (Some("$another"), json!({"reason": "spam", "redacts": "$t"}), true),
         ] {
             redaction["content"] = content;
             match top {
                 Some(top) => redaction["redacts"] = json!(top),
                 None => drop(redaction.as_object_mut().unwrap().remove("redacts")),
             }
-            let shown = rendered(&redaction, ClientFormat::Room, None);
+            let json = canonical(&redaction);
+            let stored = StoredEvent { event_id: "$e", room_id: "!r", json: &json, redacts_in_content };
+            let shown = rendered_as(stored, ClientFormat::Room, None);
             assert_eq!((&shown["redacts"], &shown["content"]["redacts"]), (&json!("$t"), &json!("$t")));
             assert_eq!(shown["content"].get("reason"), redaction["content"].get("reason"));
         }
+        // Nor is it where the version reads that there is nothing to redact.
+        redaction["redacts"] = json!("$another");
+        redaction["content"] = json!({"reason": "spam"});
+        let json = canonical(&redaction);
+        let stored = StoredEvent { event_id: "$e", room_id: "!r", json: &json, redacts_in_content: true };
+        let shown = rendered_as(stored, ClientFormat::Room, None);
+        assert_eq!((shown.get("redacts"), &shown["content"]), (None, &json!({"reason": "spam"})));
         redaction["redacts"] = json!("$t");
         redaction["content"] = json!({});
         let stripped = rendered(&redaction, ClientFormat::Stripped, None);
@@ -275,8 +302,9 @@ mod tests {
         {
             for format in [ClientFormat::Room, ClientFormat::Federation] {
                 let mut out = Vec::new();
-                let stored = StoredEvent { event_id: "$e", room_id: "!r", json: json.as_bytes() };
-                assert!(write_client_event(&mut out, stored, format, None).is_err(), "{json}");
+                let json = json.as_bytes();
+                let stored = StoredEvent { event_id: "$e", room_id: "!r", json, redacts_in_content: false };
+                assert!(write_client_event(&mut out, stored, format, None).is_err(), "{json:?}");
                 assert!(out.is_empty());
             }
         }

@@ -10,6 +10,7 @@ mod forks;
 mod guests;
 mod history;
 mod hostile;
+mod idle_redactions;
 mod invites;
 mod left_behind;
 mod moderators;

@@ -321,8 +321,9 @@ impl Count {
             {
                 return Ok(Err(uncertain));
             }
-            // What was filled in is history: it is no news, whenever it is counted.
-            if event.header.redacted_by.is_none() && !event.header.is_filled_in {
+            // What was filled in is history: it is no news, whenever it is counted. Nor is what nobody is shown.
+            let is_news = event.header.redacted_by.is_none() && !event.header.is_filled_in;
+            if is_news && !event.is_withheld(reader)? {
                 // Changes of a name are made for the user in all rooms at once and say nothing about having read.
                 let is_member = &*kind == "m.room.member";
                 self.add(reader, &event, event.header.sender == user, is_member)?;

@@ -191,7 +191,10 @@ pub(super) fn write_gone(request: &Request<'_>, out: &mut Vec<u8>, room: RoomNum
 /// The event that declined an invite to a room, or took back a knock at one, that this server is not in.
 fn write_out_of_band(request: &Request<'_>, out: &mut Vec<u8>, outside: &OutOfBand) -> Result<()> {
     let corrupt = |error| StorageError::Corrupt(format!("event {}: {error}", outside.event_id));
-    let event = StoredEvent { event_id: &outside.event_id, room_id: "", json: &outside.json };
+    // A membership redacts nothing.
+    let redacts_in_content = false;
+    let event =
+        StoredEvent { event_id: &outside.event_id, room_id: "", json: &outside.json, redacts_in_content };
     write_no_state(request, out)?;
     object_member(out, "timeline", |out| {
         member(out, "events");

@@ -3,6 +3,7 @@
 mod answered;
 mod ends;
 mod paged;
+mod redactions;
 mod rejected;
 mod told;
 mod unshown;
@@ -464,30 +465,6 @@ fn who_names_what_is_withdrawn_is_withdrawn_too() {
     let newcomer = &banned.entry.newcomer;
     assert_eq!(newcomer.status(&message.event_id), Some(EventStatus::Rejected));
     assert_eq!(newcomer.ends(), [join.to_string()]);
-    newcomer.is_sound();
-}
-
-#[test]
-fn a_redaction_takes_nothing_before_it_is_known_to_be_allowed() {
-    let banned = Banned::new();
-    let Entry { resident, newcomer, join, .. } = &banned.entry;
-    let one = resident.message(BOB, &[&join.event_id], 30);
-    let other = resident.message(BOB, &[&one.event_id], 31);
-    let by_carl = banned.redaction(CARL, &one, &other, &banned.auth);
-    let bob = resident.state("m.room.member", BOB).unwrap();
-    let [create, levels, _] = banned.auth.clone();
-    let by_bob = banned.redaction(BOB, &other, &by_carl, &[create, levels, bob]);
-    assert!(accepted(&newcomer.receive(&[&one, &other, &by_carl, &by_bob])));
-    let body = |pdu: &Pdu| {
-        newcomer.world.ask(|reader| {
-            let event = reader.event(reader.event_num(&pdu.event_id)?.unwrap())?;
-            Ok(event.pdu()?.content.contains_key("body"))
-        })
-    };
-    assert!(body(&one) && body(&other));
-    newcomer.is_sound();
-    banned.entry.complete();
-    assert_eq!((body(&one), body(&other)), (true, false));
     newcomer.is_sound();
 }
 

@@ -14,14 +14,25 @@ const EVE: &str = "@eve:here.example";
 impl Scene {
     /// A redaction of Bob's.
     pub(super) fn redaction(&self, target: &Pdu, prev: &[String], depth: u64) -> Pdu {
+        self.redaction_with(Some(&target.event_id), &json!({}), prev, depth)
+    }
+
+    /// One that names its target or not, and has a content.
+    pub(super) fn redaction_with(
+        &self,
+        target: Option<&str>,
+        content: &Value,
+        prev: &[String],
+        depth: u64,
+    ) -> Pdu {
         let reference = |id: &String| EventReference::from(Arc::<str>::from(id.as_str()));
         let redaction = EventBuilder {
             room_id: Some(ROOM.into()),
             sender: BOB.into(),
             kind: "m.room.redaction".into(),
             state_key: None,
-            content: Default::default(),
-            redacts: Some(target.event_id.clone()),
+            content: content.as_object().cloned().unwrap(),
+            redacts: target.map(Arc::from),
             prev_events: prev.iter().map(reference).collect(),
             auth_events: self.auth(BOB, "m.room.redaction", None, false).iter().map(reference).collect(),
             depth,
