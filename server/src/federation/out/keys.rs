@@ -7,6 +7,8 @@
 //! A server that is silent holds its place for long, and anybody may make this one ask by naming it. So servers in rooms with
 //! this one have places of their own, and nobody who makes it ask has all of any kind.
 
+mod notaries;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,30 +17,28 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use http::Method;
 use ruma_common::{OwnedServerName, ServerName};
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use warren_engine::command::StorePublishedKeys;
 use warren_engine::core::checked::MissingKey;
-use warren_engine::core::event::{JsonObject, verify_json};
-use warren_engine::core::json::canonical;
 use warren_engine::remote::{KeyStanding, ServerKey};
 use warren_engine::view::federation::SharesRoom;
 use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
+use self::notaries::fetch_elsewhere;
 use super::fetch::keys_came;
 use super::flights::Flights;
 use super::key_pauses::{Asked, Need, Outcome, Turn, Wish};
 use super::queried_keys::QueriedKeys;
+use super::silences::Silences;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    KEYS_BYTES_MAX, KEYS_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
+    KEYS_BYTES_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
     KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_QUERIED_AT_ONCE, KEYS_SERVERS_MAX,
-    KEYS_TIME_MAX, NOTARY_BYTES_MAX, QUERIED_KEYS_BYTES_MAX,
+    KEYS_TIME_MAX, NOTARY_PAUSE, QUERIED_KEYS_BYTES_MAX,
 };
 use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
@@ -56,6 +56,8 @@ pub struct KeyFetches {
     queried: Places<Who>,
     /// Of servers of which nothing is stored.
     queried_keys: QueriedKeys,
+    /// Notaries that kept this server waiting.
+    silent_notaries: Silences,
 }
 
 /// Whether what comes is stored, or only remembered.
@@ -134,6 +136,7 @@ impl Default for KeyFetches {
             of_strangers: Places::new(KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
             queried: Places::new(KEYS_QUERIED_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
             queried_keys: QueriedKeys::new(QUERIED_KEYS_BYTES_MAX),
+            silent_notaries: Silences::new(NOTARY_PAUSE),
         }
     }
 }
@@ -279,32 +282,6 @@ async fn fetch_now(ctx: &Arc<Context>, server_name: &ServerName, wanted: &[Strin
     Outcome::of(refusal, is_had)
 }
 
-/// From the notaries, one after the other. A key that has lapsed since counts as had when it comes: it is good for events from before.
-async fn fetch_elsewhere(
-    ctx: &Arc<Context>,
-    server_name: &ServerName,
-    wanted: &[String],
-    keep: Keep,
-) -> Outcome {
-    let mut is_had = false;
-    for notary in &ctx.config.trusted_key_servers {
-        match fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
-            Ok(is_news) => is_had |= is_news,
-            Err(error) => {
-                debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
-                continue;
-            }
-        }
-        if has_come(ctx, server_name, wanted, keep) {
-            is_had = true;
-            break;
-        }
-    }
-    let why = "no notary tells the keys that are wanted";
-    let error = (!is_had).then(|| RemoteError::BadAnswer(why.to_owned()));
-    Outcome { error, is_there: false, retry_after: None }
-}
-
 fn has_come(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> bool {
     match keep {
         Keep::Stored => has_all(ctx, server_name.as_str(), wanted),
@@ -380,74 +357,6 @@ fn read_keys(body: &[u8], server_name: &ServerName) -> Result<Published, RemoteE
 fn bad_keys(reason: &'static str, cause: impl Into<String>) -> RemoteError {
     refusals::keys(reason);
     RemoteError::BadAnswer(cause.into())
-}
-
-#[derive(Deserialize)]
-struct NotaryAnswer {
-    server_keys: Vec<JsonObject>,
-}
-
-/// Answers whether it told any news that are stored.
-async fn fetch_from_notary(
-    ctx: &Arc<Context>,
-    notary: &ServerName,
-    server_name: &ServerName,
-    wanted: &[String],
-    keep: Keep,
-) -> Result<bool, RemoteError> {
-    if notary == server_name {
-        return Ok(false);
-    }
-    let now_ms = ctx.engine.now_ms();
-    let criteria = |key_id: &String| (key_id.clone(), json!({ "minimum_valid_until_ts": now_ms }));
-    // More than a server has are not named, which stands for all that there are.
-    let named: &[String] = if wanted.len() > KEYS_MAX { &[] } else { wanted };
-    let criteria: JsonObject = named.iter().map(criteria).collect();
-    let content = json!({ "server_keys": { server_name.as_str(): criteria } });
-    let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
-    let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
-    let answer: NotaryAnswer = request.send(ctx, notary).await?;
-    let mut is_news = false;
-    for object in answer.server_keys {
-        if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
-            continue;
-        }
-        verify_notary(ctx, notary, &object).await?;
-        let body = canonical(&Value::Object(object));
-        let kept = published(ctx, server_name).map_err(failed)?;
-        is_news |= store(ctx, server_name, &read_keys(&body, server_name)?, kept, keep).await?;
-    }
-    Ok(is_news)
-}
-
-/// Whether the notary has signed it, with a key that it has told itself.
-async fn verify_notary(
-    ctx: &Arc<Context>,
-    notary: &ServerName,
-    object: &JsonObject,
-) -> Result<(), RemoteError> {
-    let signatures = object.get("signatures").and_then(|signatures| signatures.get(notary.as_str()));
-    let key_ids: Vec<&String> =
-        signatures.and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys()).collect();
-    if !key_ids.iter().any(|key_id| good_key(ctx, notary, key_id).is_some()) {
-        fetch_from_server(ctx, notary, Keep::Stored).await?;
-    }
-    let holds = |key_id: &&String| {
-        good_key(ctx, notary, key_id)
-            .is_some_and(|key| verify_json(object, notary.as_str(), key_id, &key.public_key).is_ok())
-    };
-    match key_ids.iter().any(holds) {
-        true => Ok(()),
-        false => Err(bad_keys("not_by_notary", "it is not signed by the notary")),
-    }
-}
-
-fn good_key(ctx: &Context, server_name: &ServerName, key_id: &str) -> Option<ServerKey> {
-    let standing = ctx.engine.read(&StandingOfKey { server_name: server_name.as_str(), key_id });
-    match standing {
-        Ok(KeyStanding::Known(key)) => key.is_good_for_requests(ctx.engine.now_ms()).then_some(key),
-        _ => None,
-    }
 }
 
 fn failed(error: warren_engine::Error) -> RemoteError {
