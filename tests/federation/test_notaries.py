@@ -56,11 +56,11 @@ def tell(notary, *documents):
 
 
 def trusting(network, folder, *notaries):
-    return network.server(folder, "--trusted-key-servers", ",".join(notary.name for notary in notaries))
+    return network.server(folder, *(word for notary in notaries for word in ("--trusted-key-servers", notary.name)))
 
 
 def test_a_notary_that_is_silent_keeps_no_key_back_that_another_tells(network, tmp_path, silent, notary):
-    gone, unknown, next = gone_from(network), gone_from(network), gone_from(network)
+    gone, unknown, last = gone_from(network), gone_from(network), gone_from(network)
     with sound(trusting(network, tmp_path, *silent, notary)) as server:
         tell(notary, gone.published())
         begun = time.monotonic()
@@ -72,7 +72,7 @@ def test_a_notary_that_is_silent_keeps_no_key_back_that_another_tells(network, t
         assert [len(peer.asked(QUERY)) for peer in silent] == [2, 2]
         # After that they are left out.
         begun = time.monotonic()
-        assert next.send(server, "GET", LIST)[0] == 401
+        assert last.send(server, "GET", LIST)[0] == 401
         assert time.monotonic() - begun < SOON_SECONDS
         assert [len(peer.asked(QUERY)) for peer in silent] == [2, 2] and len(notary.asked(QUERY)) == 3
 
