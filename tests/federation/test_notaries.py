@@ -1,14 +1,19 @@
 """What notaries that the operator trusts tell of the keys of servers that do not tell them (server-server API, "Querying Keys Through
 Another Server")."""
 
+import shutil
 import threading
 import time
 
 import pytest
+import requests
 
+from harness.client import Client, bodies
 from harness.peer import Key, signed
+from harness.rooms import contents, via
 from harness.server import sound
 
+KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
 QUERY = "/_matrix/key/v2/query"
 # More than this server waits for one.
@@ -92,3 +97,36 @@ def test_a_document_that_does_not_count_takes_no_other_with_it(network, tmp_path
         by_notary = signed(gone.published(), notary.name, notary.key)
         notary.answers[QUERY] = lambda _: (200, {"server_keys": [gone.published(), by_notary]})
         assert gone.send(server, "GET", LIST)[0] == 200
+
+
+def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp_path, notary, resident):
+    """Its rooms are as others have them; it vouches to nobody for a key that it is only told of, and signs with its own alone."""
+    server = trusting(network, tmp_path, notary)
+    with server:
+        alice = Client(server.base_url).register("alice")
+        room = alice.create_room(preset="public_chat", room_version="11", topic="as it was")
+        resident.join(server, room)
+        banned = resident.user("mal")
+        alice.post("rooms/{roomId}/ban", room, json={"user_id": banned})
+        alice.send(room, "before")
+        resident.until(lambda: "before" in resident.bodies)
+        resident.catch_up(server, resident.copies[room])
+        published = requests.get(server.base_url + KEYS, timeout=SECONDS_MAX).json()
+        assert server.stop() == 0
+    shutil.rmtree(server.data_dir)
+    tell(notary, published)
+    with sound(server):
+        bob = Client(server.base_url).register("bob")
+        bob.join(room, query=via(resident))
+        state = contents(bob, room)
+        assert state["m.room.topic", ""]["topic"] == "as it was"
+        assert state["m.room.member", banned] == {"membership": "ban"}
+        assert state["m.room.member", alice.user_id]["membership"] == "join"
+        assert "before" in bodies(bob.messages(room, limit=100)["chunk"])
+        told = requests.get(server.base_url + KEYS, timeout=SECONDS_MAX).json()
+        (lost,), (new,) = published["verify_keys"], told["verify_keys"]
+        assert lost != new and told["old_verify_keys"] == {} and lost not in told["signatures"][server.name]
+        bob.send(room, "after")
+        resident.until(lambda: "after" in resident.bodies)
+        (said,) = [event for event in resident.pdus if event["content"].get("body") == "after"]
+        assert list(said["signatures"][server.name]) == [new]

@@ -1,7 +1,7 @@
 //! The signing keys of other servers: fetched from them, or from notaries that the operator trusts, verified, and stored.
 //!
 //! Invariant: what is stored was signed by a key in it, and comes from the server itself over TLS or bears the signature
-//! of a trusted notary. How often a server is asked does not depend on how often others name it (server-server API,
+//! of a trusted notary; this server's own keys of before, if it has lost them, are told by notaries alone. How often a server is asked does not depend on how often others name it (server-server API,
 //! "Retrieving server keys"; `key_pauses`).
 //!
 //! A server that is silent holds its place for long, and anybody may make this one ask by naming it. So servers in rooms with
@@ -209,12 +209,14 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
 /// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.
 pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, wanted: &[String]) {
     let keys = &ctx.federation.keys;
-    if *server_name == *ctx.config.server_name {
+    let is_own = *server_name == *ctx.config.server_name;
+    // Its own keys of before are for events alone, and it tells nobody what others tell of them.
+    if is_own && (!has_notaries(ctx) || matches!(cause, Cause::Request(_) | Cause::Query(_))) {
         return;
     }
     let is_queried = matches!(cause, Cause::Query(_));
     let (need, since) = cause.need();
-    let has_notaries = !ctx.config.trusted_key_servers.is_empty();
+    let has_notaries = has_notaries(ctx);
     let lacking = not_here(ctx, server_name.as_str(), wanted);
     // It is looked up for those alone for whom it counts.
     let wish = Wish { need, since, lacking: &lacking, is_in_rooms: true, has_notaries };
@@ -243,12 +245,17 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     let outcome = match &turn {
         Turn::Nobody => return,
         Turn::Notaries(key_ids) => fetch_elsewhere(ctx, server_name, key_ids, keep).await,
+        Turn::All | Turn::AllOnce if is_own => fetch_elsewhere(ctx, server_name, wanted, keep).await,
         Turn::All | Turn::AllOnce => fetch_now(ctx, server_name, wanted, keep).await,
     };
     if let Some(error) = &outcome.error {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
     keys.note(server_name, &wish, &turn, outcome);
+}
+
+fn has_notaries(ctx: &Context) -> bool {
+    !ctx.config.trusted_key_servers.is_empty()
 }
 
 /// When a server's keys may be asked for again, if they were had the last time. Where they were not, whoever waits for them has pauses
@@ -262,7 +269,8 @@ pub fn asked_again(ctx: &Context, server_name: &str) -> Option<Instant> {
 /// How long asking for a key was put off for what was begun at a time: nothing where it was done in vain.
 pub fn put_off(ctx: &Context, key: &MissingKey, begun: Instant) -> Option<Duration> {
     let server_name = ServerName::parse(&key.server_name).ok()?;
-    if *server_name == *ctx.config.server_name {
+    // Nobody is asked for them.
+    if *server_name == *ctx.config.server_name && !has_notaries(ctx) {
         return None;
     }
     let asked = ctx.federation.keys.asked.get(&server_name).map(|asked| asked.clone());
@@ -391,19 +399,26 @@ async fn store(
 
 /// Goes on with what lacked the keys, if there are any news in it, and answers whether there are.
 async fn write(ctx: &Arc<Context>, published: &Published, kept: PublishedKeys) -> Result<bool, RemoteError> {
-    let keys = published.keys(kept.fetched_ts);
-    let (server_name, PublishedKeys { json, fetched_ts }) = (published.server_name.clone(), kept);
-    let news = keys.iter().filter(|key| is_news(ctx, &server_name, key));
+    write_keys(ctx, &published.server_name, published.keys(kept.fetched_ts), kept).await
+}
+
+async fn write_keys(
+    ctx: &Arc<Context>,
+    server_name: &str,
+    keys: Vec<ServerKey>,
+    PublishedKeys { json, fetched_ts }: PublishedKeys,
+) -> Result<bool, RemoteError> {
+    let news = keys.iter().filter(|key| is_news(ctx, server_name, key));
     let news: Vec<String> = news.map(|key| key.key_id.clone()).collect();
-    let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
+    let store = StorePublishedKeys { server_name: server_name.to_owned(), keys, json, fetched_ts };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
         refusals::keys("other_key");
-        warn!(server_name = %published.server_name, ?refused, "a server gives key ids to other keys than before");
+        warn!(%server_name, ?refused, "a server gives key ids to other keys than before");
     }
     let is_news = news.iter().any(|key_id| !refused.contains(key_id));
     if is_news {
-        keys_came(ctx, &published.server_name);
+        keys_came(ctx, server_name);
     }
     Ok(is_news)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is told counts if it is signed by a key in it and by the notary, with a key that it has told itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,9 +15,9 @@ use tracing::debug;
 use warren_engine::core::event::{JsonObject, verify_json};
 use warren_engine::core::json::canonical;
 use warren_engine::remote::{KeyStanding, ServerKey};
-use warren_engine::view::StandingOfKey;
+use warren_engine::view::{PublishedKeys, StandingOfKey};
 
-use super::{Keep, bad_keys, failed, fetch_from_server, has_come, published, read_keys, store};
+use super::{Keep, bad_keys, failed, fetch_from_server, has_come, published, read_keys, store, write_keys};
 use crate::context::Context;
 use crate::federation::limits::{KEYS_MAX, KEYS_TIME_MAX, NOTARY_BYTES_MAX, NOTARY_PROMPT_TIME};
 use crate::federation::out::key_pauses::Outcome;
@@ -71,12 +72,29 @@ async fn keep_told(
     told: &[Published],
     keep: Keep,
 ) -> Result<bool, RemoteError> {
+    if *server_name == *ctx.config.server_name {
+        return keep_own(ctx, told).await;
+    }
     let mut is_news = false;
     for document in told {
         let kept = published(ctx, server_name).map_err(failed)?;
         is_news |= store(ctx, server_name, document, kept, keep).await?;
     }
     Ok(is_news)
+}
+
+/// This server's own keys of before, as it published them: of several documents the newest says until when each counts.
+async fn keep_own(ctx: &Arc<Context>, told: &[Published]) -> Result<bool, RemoteError> {
+    let mut documents: Vec<&Published> = told.iter().collect();
+    documents.sort_by_key(|document| std::cmp::Reverse(document.valid_until_ts));
+    let Some(newest) = documents.first() else { return Ok(false) };
+    let fetched_ts = ctx.engine.now_ms();
+    let (json, mut keys) = (newest.json.clone(), BTreeMap::new());
+    for key in documents.iter().flat_map(|document| document.keys(fetched_ts)) {
+        keys.entry(key.key_id.clone()).or_insert(key);
+    }
+    let keys = keys.into_values().collect();
+    write_keys(ctx, ctx.engine.server_name(), keys, PublishedKeys { json, fetched_ts }).await
 }
 
 /// What one notary tells of a server. Nothing where it tells nothing that counts; and it is left alone for a while if it kept this server
