@@ -198,8 +198,9 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
         let Ok(server_name) = ServerName::parse(server_name) else { continue };
         let of_server = missing.iter().filter(|key| key.server_name == server_name.as_str());
         let wanted: Vec<String> = of_server.map(|key| key.key_id.clone()).collect();
-        let (ctx, cause) = (ctx.clone(), cause.clone());
-        fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &wanted).await });
+        let (work, cause) = (ctx.clone(), cause.clone());
+        let fetching = async move { fetch(&work, &cause, &server_name, &wanted).await };
+        fetches.spawn(ctx.under_way.counted(fetching));
     }
     while let Some(fetched) = fetches.join_next().await {
         ended("fetching of keys", fetched);

@@ -45,7 +45,7 @@ pub(super) async fn fetch_elsewhere(
     let mut asking = JoinSet::new();
     for notary in &ctx.config.trusted_key_servers {
         if **notary != *server_name && !ctx.federation.keys.silent_notaries.is_silent(notary) {
-            asking.spawn(ask(ctx.clone(), notary.clone(), question.clone()));
+            asking.spawn(ctx.under_way.counted(ask(ctx.clone(), notary.clone(), question.clone())));
         }
     }
     let mut is_had = false;
