@@ -166,7 +166,7 @@ mod tests {
         // Said again, it is none the better.
         let keys = vec![told("ed25519:lost", u64::MAX, false), told("ed25519:rotated", u64::MAX, false)];
         assert!(engine.write(store(keys)).wait().unwrap().is_empty());
-        let known = |key_id| match standing(&engine, "here.example", key_id) {
+        let known = |key_id: &str| match standing(&engine, "here.example", key_id) {
             KeyStanding::Known(key) => key,
             other => panic!("{other:?}"),
         };
