@@ -127,6 +127,7 @@ fn options(config: &Config) -> Options {
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
     options.never_trust_keys = config.never_trust_keys.clone();
+    options.old_signing_keys = config.old_signing_keys.iter().map(|key| key.0.clone()).collect();
     options.device_names_over_federation = config.device_names_over_federation;
     options.wait = wait_apart;
     options

@@ -10,7 +10,7 @@ import requests
 
 from harness.client import Client
 from harness.events import redacted
-from harness.peer import Key, signed
+from harness.peer import Key, now_ms, signed
 from harness.rooms import contents, via
 from harness.server import sound
 
@@ -100,7 +100,8 @@ def test_a_document_that_does_not_count_takes_no_other_with_it(network, tmp_path
         assert gone.send(server, "GET", LIST)[0] == 200
 
 
-def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp_path, notary, resident):
+@pytest.mark.parametrize("is_named", [False, True], ids=["told by a notary", "named by the operator"])
+def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp_path, notary, resident, is_named):
     """Its rooms are as others have them; it vouches to nobody for a key that it is only told of, and signs with its own alone."""
     server = trusting(network, tmp_path, notary)
     with server:
@@ -118,7 +119,12 @@ def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp
         published = requests.get(server.base_url + KEYS, timeout=SECONDS_MAX).json()
         assert server.stop() == 0
     shutil.rmtree(server.data_dir)
-    tell(notary, published)
+    ((lost, key),) = published["verify_keys"].items()
+    old = {"key": key["key"], "expired_ts": now_ms()}
+    if is_named:
+        server.options += ["--old-signing-keys", f"{lost} {old['key']} {old['expired_ts']}"]
+    else:
+        tell(notary, published)
     with sound(server):
         bob = Client(server.base_url).register("bob")
         bob.join(room, query=via(resident))
@@ -129,8 +135,9 @@ def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp
         before = {event["event_id"]: event["content"] for event in bob.messages(room, limit=100)["chunk"]}
         assert {"msgtype": "m.text", "body": "before"} in before.values() and before[redacted_id] == {}
         told = requests.get(server.base_url + KEYS, timeout=SECONDS_MAX).json()
-        (lost,), (new,) = published["verify_keys"], told["verify_keys"]
-        assert lost != new and told["old_verify_keys"] == {} and lost not in told["signatures"][server.name]
+        (new,) = told["verify_keys"]
+        assert lost != new and list(told["signatures"][server.name]) == [new]
+        assert told["old_verify_keys"] == ({lost: old} if is_named else {})
         bob.send(room, "after")
         resident.until(lambda: "after" in resident.bodies)
         (said,) = [event for event in resident.pdus if event["content"].get("body") == "after"]

@@ -205,6 +205,9 @@ fn own_key(row: &mut Row<'_>, key_id: &str) -> Result<Option<Vec<u8>>, StorageEr
     if key_id == shared.key_pair.key_id() {
         return Ok(Some(shared.key_pair.public_key().to_vec()));
     }
+    if let Some(named) = shared.named_old_key(key_id) {
+        return Ok(Some(named.public_key.clone()));
+    }
     let Some(own) = row.text_num(&shared.server_name)? else { return Ok(None) };
     let stored = readable(row.reader().get(&schema::SERVER_KEYS, &(own, key_id.to_owned())))?;
     Ok(stored.map(|key| key.public_key))
@@ -217,7 +220,8 @@ fn is_by_lost_key(row: &Row<'_>, pdu: &Pdu) -> Result<bool, StorageError> {
     for signature in pdu.signatures().map_err(unhashable)? {
         if *signature.server == *shared.server_name {
             let stored = readable(row.reader().get(&schema::SERVER_KEYS, &(own, signature.key_id.clone())))?;
-            if stored.is_some_and(|key| !key.is_old) {
+            let is_told = stored.is_some_and(|key| !key.is_old);
+            if is_told || shared.named_old_key(&signature.key_id).is_some() {
                 return Ok(true);
             }
         }

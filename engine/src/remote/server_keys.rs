@@ -77,25 +77,29 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
     Ok(refused)
 }
 
-/// The keys with which this server signed before and that it put out of use itself, the last first. Those that are never trusted are
-/// not published either.
+/// The keys with which this server signed before and that it put out of use itself, or that its operator names, the last first. Those
+/// that are never trusted are not published either.
 pub(crate) fn own_old_keys(reader: &Reader) -> Result<Vec<ServerKey>, StorageError> {
     let shared = &reader.shared;
-    let mut keys = Vec::new();
-    let Some(own) = reader.text_num(&shared.server_name)? else { return Ok(keys) };
-    reader.scan(
-        &schema::SERVER_KEYS,
-        &own,
-        Direction::Forward,
-        |(_, key_id): (TextNum, String), stored: StoredServerKey| {
-            let StoredServerKey { public_key, valid_until_ts, is_old } = stored;
-            let is_published = is_old && key_id != shared.key_pair.key_id();
-            if is_published && !shared.never_trusted.has(&shared.server_name, &key_id) {
-                keys.push(ServerKey { key_id, public_key, valid_until_ts, is_old });
-            }
-            true
-        },
-    )?;
+    let is_published = |key_id: &str| {
+        key_id != shared.key_pair.key_id() && !shared.never_trusted.has(&shared.server_name, key_id)
+    };
+    let named = shared.old_signing_keys.iter().filter(|key| is_published(&key.key_id));
+    let mut keys: Vec<ServerKey> = named.cloned().collect();
+    if let Some(own) = reader.text_num(&shared.server_name)? {
+        reader.scan(
+            &schema::SERVER_KEYS,
+            &own,
+            Direction::Forward,
+            |(_, key_id): (TextNum, String), stored: StoredServerKey| {
+                let StoredServerKey { public_key, valid_until_ts, is_old } = stored;
+                if is_old && is_published(&key_id) && shared.named_old_key(&key_id).is_none() {
+                    keys.push(ServerKey { key_id, public_key, valid_until_ts, is_old });
+                }
+                true
+            },
+        )?;
+    }
     keys.sort_by_key(|key| std::cmp::Reverse(key.valid_until_ts));
     Ok(keys)
 }
@@ -116,6 +120,10 @@ impl SigningKeys for ServerKeys<'_> {
         if is_own && key_id == shared.key_pair.key_id() {
             let public_key = shared.key_pair.public_key().to_vec();
             return Ok(Some(KnownKey { public_key, valid_until_ts: u64::MAX, is_old: false }));
+        }
+        if let Some(named) = shared.named_old_key(key_id).filter(|_| is_own) {
+            let (public_key, valid_until_ts) = (named.public_key.clone(), named.valid_until_ts);
+            return Ok(Some(KnownKey { public_key, valid_until_ts, is_old: true }));
         }
         let Some(server) = self.0.text_num(server_name)? else { return Ok(None) };
         let stored = self.0.get(&schema::SERVER_KEYS, &(server, key_id.to_owned()))?;

@@ -179,6 +179,23 @@ mod tests {
     }
 
     #[test]
+    fn own_keys_that_the_operator_names_are_old_ones_and_are_published() {
+        let named = ServerKey {
+            key_id: key_pair().key_id().to_owned(),
+            public_key: key_pair().public_key().to_vec(),
+            valid_until_ts: 5,
+            is_old: true,
+        };
+        let mut options = Options::new("here.example");
+        options.old_signing_keys = vec![named.clone()];
+        let engine = Engine::open(Arc::new(Memory::default()), options).unwrap();
+        let known = standing(&engine, "here.example", &named.key_id);
+        assert_eq!(known, KeyStanding::Known(named.clone()));
+        assert_eq!(standing(&engine, SERVER, &named.key_id), KeyStanding::Unknown);
+        assert_eq!(engine.read(&OwnOldKeys).unwrap(), [named]);
+    }
+
+    #[test]
     fn nothing_that_a_leaked_key_signed_counts() {
         for version in ["1", "10"] {
             let version = RoomVersion::get(version).unwrap();
