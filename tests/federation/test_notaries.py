@@ -125,7 +125,7 @@ def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp
         server.options += ["--old-signing-keys", f"{lost} {old['key']} {old['expired_ts']}"]
     else:
         tell(notary, published)
-    with sound(server):
+    with server:
         bob = Client(server.base_url).register("bob")
         bob.join(room, query=via(resident))
         state = contents(bob, room)
@@ -142,3 +142,6 @@ def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp
         resident.until(lambda: "after" in resident.bodies)
         (said,) = [event for event in resident.pdus if event["content"].get("body") == "after"]
         assert list(said["signatures"][server.name]) == [new]
+        assert server.stop() == 0
+    checked = server.command("check", *server.options)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
