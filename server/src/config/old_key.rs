@@ -20,7 +20,7 @@ impl std::str::FromStr for OldKey {
             )
         };
         let parts: Vec<&str> = row.split_whitespace().collect();
-        let [key_id, public_key, expired_ts] = parts[..] else { return Err(wrong()) };
+        let &[key_id, public_key, expired_ts] = parts.as_slice() else { return Err(wrong()) };
         let public_key =
             decode_base64(public_key).filter(|public_key| is_key(key_id, public_key)).ok_or_else(wrong)?;
         let valid_until_ts: u64 = expired_ts.parse().map_err(|_| wrong())?;
