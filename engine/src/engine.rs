@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Result},
     open::{self, Skipped},
     outbox::{OutgoingNews, Waiting},
-    remote::NeverTrusted,
+    remote::{NeverTrusted, ServerKey},
     room::{Event, Freed, StateNode, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
     stream::{self, Touch, Wait, Watch},
@@ -107,6 +107,9 @@ pub struct Options {
     pub committer: Committer,
     /// Signing keys that are never trusted: `server:ed25519:abc`, or of every server `ed25519:abc`.
     pub never_trust_keys: Vec<String>,
+    /// Keys with which a server of this name signed before, beside those that the database has. They are old, whatever is said of that, and
+    /// published.
+    pub old_signing_keys: Vec<ServerKey>,
     /// Whether other servers are told what users call their devices.
     pub device_names_over_federation: bool,
     /// Runs what may wait for another command for longer than a moment, long looks, and the rounds of a purge. A host whose threads have other
@@ -126,6 +129,7 @@ impl Options {
             random: Arc::new(SystemRandom),
             committer: Committer::Thread,
             never_trust_keys: Vec::new(),
+            old_signing_keys: Vec::new(),
             device_names_over_federation: false,
             wait: |work| work(),
         }
@@ -150,6 +154,8 @@ pub(crate) struct Shared {
     pub server_name: Arc<str>,
     pub key_pair: KeyPair,
     pub never_trusted: NeverTrusted,
+    /// Keys with which this server signed before, as its operator says.
+    pub old_signing_keys: Vec<ServerKey>,
     /// Whether other servers are told what users call their devices.
     pub device_names_over_federation: bool,
     /// Positions that this database never gave out.
@@ -234,6 +240,7 @@ impl Engine {
             server_name: options.server_name.as_str().into(),
             key_pair: prepared.key_pair,
             never_trusted: NeverTrusted::new(options.never_trust_keys),
+            old_signing_keys: options.old_signing_keys,
             device_names_over_federation: options.device_names_over_federation,
             backend: backend.clone(),
             durability: options.durability,
@@ -456,6 +463,11 @@ impl Drop for Engine {
 }
 
 impl Shared {
+    /// A key with which this server signed before, as its operator says.
+    pub fn named_old_key(&self, key_id: &str) -> Option<&ServerKey> {
+        self.old_signing_keys.iter().find(|key| key.key_id == key_id)
+    }
+
     /// A reader of the published moment.
     pub fn reader(self: &Arc<Self>) -> Reader {
         // Before the moment: what is written anew after it must not be taken for its.

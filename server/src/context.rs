@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
 use crate::password::Passwords;
 use crate::recovery::Recovery;
+use crate::worker::UnderWay;
 
 /// Shared by all requests behind one `Arc`.
 pub struct Context {
@@ -62,6 +63,8 @@ pub struct Context {
     /// Cancelled when the server is told to stop. Whoever waits long (`/sync`) also awaits
     /// `ctx.shutdown.cancelled()` and then answers at once with what it has, or that it has not.
     pub shutdown: CancellationToken,
+    /// What runs by itself, for whose end the server waits then.
+    pub under_way: UnderWay,
     /// When the server started.
     pub started: Instant,
 }
@@ -124,6 +127,7 @@ fn options(config: &Config) -> Options {
         Durability::Relaxed => warren_engine::Durability::Relaxed,
     };
     options.never_trust_keys = config.never_trust_keys.clone();
+    options.old_signing_keys = config.old_signing_keys.iter().map(|key| key.0.clone()).collect();
     options.device_names_over_federation = config.device_names_over_federation;
     options.wait = wait_apart;
     options
@@ -181,6 +185,7 @@ impl Context {
             errands: Errands::default(),
             certificate: config.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new),
             shutdown: CancellationToken::new(),
+            under_way: UnderWay::default(),
             started: Instant::now(),
             engine,
             recovery: Recovery::default(),

@@ -12,7 +12,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use metrics::counter;
+use tokio::sync::watch;
 use tokio::task::JoinError;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use warren_engine::housekeeping::{CHORES, Chore};
@@ -74,26 +76,59 @@ pub const TASKS: &[Task] = &[
     Task { name: "device lists of other servers", run: |ctx| Box::pin(devices::run(ctx)) },
 ];
 
+/// What is under way by itself and ends before the runtime does: a task that is at work while that goes, as with a long look into the
+/// database, would find no timers any more when it goes on.
+pub struct UnderWay {
+    /// Whoever holds a receiver is one of them.
+    tasks: watch::Sender<()>,
+}
+
+impl Default for UnderWay {
+    fn default() -> UnderWay {
+        UnderWay { tasks: watch::channel(()).0 }
+    }
+}
+
+impl UnderWay {
+    /// Work that counts as under way until it is done, or dropped.
+    pub fn counted<T, F: Future<Output = T>>(&self, work: F) -> impl Future<Output = T> + use<T, F> {
+        let counted = self.tasks.subscribe();
+        async move {
+            let _counted = counted;
+            work.await
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(self.counted(work)));
+    }
+
+    /// Waits until nothing is under way, but no longer than this. Answers whether nothing is.
+    pub async fn over(&self, time_max: Duration) -> bool {
+        timeout(time_max, self.tasks.closed()).await.is_ok()
+    }
+}
+
 /// Starts all workers and tasks; they end with the server.
 pub fn start(ctx: &Arc<Context>) {
     for task in TASKS.iter().filter(|_| ctx.config.federation) {
         debug!(name = task.name, "a task starts");
         let work = ctx.clone();
         let begin = move || (task.run)(work.clone());
-        drop(tokio::spawn(keep_up(ctx.shutdown.clone(), task.name, FALL_PAUSE, begin)));
+        ctx.under_way.spawn(keep_up(ctx.shutdown.clone(), task.name, FALL_PAUSE, begin));
     }
     for worker in WORKERS {
         debug!(name = worker.name, "a worker starts");
         let work = ctx.clone();
         let round = move || (worker.round)(&work);
-        drop(tokio::spawn(keep_on(ctx.shutdown.clone(), worker.name, worker.every, round)));
+        ctx.under_way.spawn(keep_on(ctx.shutdown.clone(), worker.name, worker.every, round));
     }
     // Who was there before presence was turned off is not taken up again.
     for chore in CHORES.iter().filter(|chore| ctx.config.presence || chore.name != PRESENCE) {
         debug!(name = chore.name, "a chore of the engine's starts");
         let work = ctx.clone();
         let round = move || keep_house(&work, chore);
-        drop(tokio::spawn(keep_on(ctx.shutdown.clone(), chore.name, chore.every, round)));
+        ctx.under_way.spawn(keep_on(ctx.shutdown.clone(), chore.name, chore.every, round));
     }
 }
 
@@ -106,6 +141,7 @@ async fn keep_up(
 ) {
     while guarded(name, begin()).await.is_none() {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
@@ -207,12 +243,13 @@ pub fn reload_certificate(ctx: &Arc<Context>) {
 /// one that goes when it is dropped: so it does when the work falls.
 pub fn run(ctx: &Context, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     let shutdown = ctx.shutdown.clone();
-    drop(tokio::spawn(async move {
+    ctx.under_way.spawn(async move {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => {}
             _ = guarded(name, work) => {}
         }
-    }));
+    });
 }
 
 /// Runs work side by side, and answers in its order; what fell with a fault of ours is missing. All of it ends when nobody
@@ -333,6 +370,24 @@ mod tests {
             assert!(gone.await.is_err(), "the mark is dropped");
         });
         assert_eq!(fallen, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_waits_for_tasks_that_are_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        run(&ctx, "a long look", async move {
+            begun.send(()).unwrap();
+            tokio::task::block_in_place(|| may_end.recv().unwrap());
+            std::future::pending::<()>().await;
+        });
+        has_begun.await.unwrap();
+        ctx.shutdown.cancel();
+        assert!(!ctx.under_way.over(QUICK).await);
+        end.send(()).unwrap();
+        assert!(ctx.under_way.over(Duration::MAX).await);
     }
 
     #[test]

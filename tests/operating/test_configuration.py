@@ -61,6 +61,7 @@ def test_no_database_is_made_for_what_is_no_server_name(tmp_path):
         'federation_deny = ["https://evil.example"]',
         'federation_allow = ["friend.example:8448"]',
         'never_trust_keys = ["ed25519:a b"]',
+        'old_signing_keys = ["ed25519:a AAAA 5"]',
         'federation_resolve = ["friend.example=192.0.2.1:0"]',
         'listen = ["http://127.0.0.1:8008#client", "http://127.0.0.1:8008#federation"]',
     ],

@@ -155,7 +155,8 @@ fn content_hash(
     // Other servers hand on what a redaction has left, which is proven by its signature, and by its reference hash where that is
     // the id; a content hash over what this server made itself is over all of it.
     let is_own = server_name(&pdu.sender) == Some(&*row.reader().shared.server_name);
-    if !is_own && super::redactions::is_redacted(version, &pdu.json)? {
+    let is_made_here = is_own && !is_by_lost_key(row, pdu)?;
+    if !is_made_here && super::redactions::is_redacted(version, &pdu.json)? {
         return Ok(true);
     }
     row.found("the content hash is wrong");
@@ -204,9 +205,28 @@ fn own_key(row: &mut Row<'_>, key_id: &str) -> Result<Option<Vec<u8>>, StorageEr
     if key_id == shared.key_pair.key_id() {
         return Ok(Some(shared.key_pair.public_key().to_vec()));
     }
+    if let Some(named) = shared.named_old_key(key_id) {
+        return Ok(Some(named.public_key.clone()));
+    }
     let Some(own) = row.text_num(&shared.server_name)? else { return Ok(None) };
     let stored = readable(row.reader().get(&schema::SERVER_KEYS, &(own, key_id.to_owned())))?;
     Ok(stored.map(|key| key.public_key))
+}
+
+/// Whether this server signed the event with a key that it has lost since, so that others have given it back.
+fn is_by_lost_key(row: &Row<'_>, pdu: &Pdu) -> Result<bool, StorageError> {
+    let shared = row.reader().shared.clone();
+    let Some(own) = row.text_num(&shared.server_name)? else { return Ok(false) };
+    for signature in pdu.signatures().map_err(unhashable)? {
+        if *signature.server == *shared.server_name {
+            let stored = readable(row.reader().get(&schema::SERVER_KEYS, &(own, signature.key_id.clone())))?;
+            let is_told = stored.is_some_and(|key| !key.is_old);
+            if is_told || shared.named_old_key(&signature.key_id).is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What the header repeats of the body.

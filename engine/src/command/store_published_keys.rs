@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// Stores what a server publishes of its keys, once it has been verified to be by it: the keys, by which signatures are
-/// checked, and the whole as it was signed, for who asks this server about the other one.
+/// checked, and the whole as it was signed, for who asks this server about the other one. Of its own, which others tell when it has lost
+/// them, the keys alone: what it publishes it makes itself.
 #[derive(Clone, Debug)]
 pub struct StorePublishedKeys {
     /// The server.
@@ -33,6 +34,9 @@ impl Command for StorePublishedKeys {
 
     fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
         let refused = remote::store(tx, &self.server_name, &self.keys)?;
+        if *self.server_name == *tx.shared.server_name {
+            return Ok(refused);
+        }
         let server = tx.intern_text(&self.server_name)?;
         let stored = StoredPublishedKeys { json: self.json.to_vec(), fetched_ts: self.fetched_ts };
         tx.put(&schema::PUBLISHED_KEYS, &server, &stored);

@@ -3,6 +3,9 @@
 //! Invariant: a key id never comes to stand for another key, and the time until which a key counts only grows. One that went
 //! out of use stays so, with the time that was told first: an answer from before, which a notary or a cache still gives, may
 //! be the wish of whoever the key was taken out of use for.
+//!
+//! Own keys that others tell, since this server has lost them, are old ones to it whatever is told, and count for nothing that is of
+//! later than the moment at which it hears of them. It does not publish them: that it trusts whoever told does not mean that all do.
 //! Source: server-server API, "Retrieving server keys".
 
 use crate::{
@@ -40,18 +43,30 @@ impl ServerKey {
 /// Stores keys that a server publishes, and have been verified to be its. Returns those key ids that are refused, because
 /// they stand for another key already or are none.
 pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Result<Vec<String>> {
+    let shared = tx.shared.clone();
+    let is_own = *server_name == *shared.server_name;
     let server = tx.intern_text(server_name)?;
     let mut refused = Vec::new();
     for key in keys {
         let row = (server, key.key_id.clone());
+        let is_in_use = is_own && key.key_id == shared.key_pair.key_id();
         let before = tx.get(&schema::SERVER_KEYS, &row)?;
-        let is_other = before.as_ref().is_some_and(|before| before.public_key != key.public_key);
+        let is_other = match &before {
+            _ if is_in_use => key.public_key != *shared.key_pair.public_key(),
+            Some(before) => before.public_key != key.public_key,
+            None => false,
+        };
         if is_other || key.public_key.len() != PUBLIC_KEY_BYTES {
             refused.push(key.key_id.clone());
             continue;
         }
+        if is_own && (is_in_use || before.is_some()) {
+            continue;
+        }
         let told = key.valid_until_ts;
         let (valid_until_ts, is_old) = match before {
+            // It is not this server that put it out of use.
+            None if is_own => (told.min(shared.clock.now_ms()), false),
             Some(before) if before.is_old => (before.valid_until_ts, true),
             Some(before) if !key.is_old => (before.valid_until_ts.max(told), false),
             _ => (told, key.is_old),
@@ -62,23 +77,29 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
     Ok(refused)
 }
 
-/// The keys with which this server signed before, the last first. Those that are never trusted are not published either.
+/// The keys with which this server signed before and that it put out of use itself, or that its operator names, the last first. Those
+/// that are never trusted are not published either.
 pub(crate) fn own_old_keys(reader: &Reader) -> Result<Vec<ServerKey>, StorageError> {
     let shared = &reader.shared;
-    let mut keys = Vec::new();
-    let Some(own) = reader.text_num(&shared.server_name)? else { return Ok(keys) };
-    reader.scan(
-        &schema::SERVER_KEYS,
-        &own,
-        Direction::Forward,
-        |(_, key_id): (TextNum, String), stored: StoredServerKey| {
-            if key_id != shared.key_pair.key_id() && !shared.never_trusted.has(&shared.server_name, &key_id) {
+    let is_published = |key_id: &str| {
+        key_id != shared.key_pair.key_id() && !shared.never_trusted.has(&shared.server_name, key_id)
+    };
+    let named = shared.old_signing_keys.iter().filter(|key| is_published(&key.key_id));
+    let mut keys: Vec<ServerKey> = named.cloned().collect();
+    if let Some(own) = reader.text_num(&shared.server_name)? {
+        reader.scan(
+            &schema::SERVER_KEYS,
+            &own,
+            Direction::Forward,
+            |(_, key_id): (TextNum, String), stored: StoredServerKey| {
                 let StoredServerKey { public_key, valid_until_ts, is_old } = stored;
-                keys.push(ServerKey { key_id, public_key, valid_until_ts, is_old });
-            }
-            true
-        },
-    )?;
+                if is_old && is_published(&key_id) && shared.named_old_key(&key_id).is_none() {
+                    keys.push(ServerKey { key_id, public_key, valid_until_ts, is_old });
+                }
+                true
+            },
+        )?;
+    }
     keys.sort_by_key(|key| std::cmp::Reverse(key.valid_until_ts));
     Ok(keys)
 }
@@ -95,16 +116,21 @@ impl SigningKeys for ServerKeys<'_> {
 
     fn key(&self, server_name: &str, key_id: &str) -> Result<Option<KnownKey>, StorageError> {
         let shared = &self.0.shared;
-        if server_name == &*shared.server_name && key_id == shared.key_pair.key_id() {
+        let is_own = server_name == &*shared.server_name;
+        if is_own && key_id == shared.key_pair.key_id() {
             let public_key = shared.key_pair.public_key().to_vec();
             return Ok(Some(KnownKey { public_key, valid_until_ts: u64::MAX, is_old: false }));
+        }
+        if let Some(named) = shared.named_old_key(key_id).filter(|_| is_own) {
+            let (public_key, valid_until_ts) = (named.public_key.clone(), named.valid_until_ts);
+            return Ok(Some(KnownKey { public_key, valid_until_ts, is_old: true }));
         }
         let Some(server) = self.0.text_num(server_name)? else { return Ok(None) };
         let stored = self.0.get(&schema::SERVER_KEYS, &(server, key_id.to_owned()))?;
         Ok(stored.map(|stored| KnownKey {
             public_key: stored.public_key,
             valid_until_ts: stored.valid_until_ts,
-            is_old: stored.is_old,
+            is_old: stored.is_old || is_own,
         }))
     }
 }

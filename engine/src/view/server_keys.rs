@@ -141,6 +141,61 @@ mod tests {
     }
 
     #[test]
+    fn own_keys_that_others_tell_are_old_ones_and_are_not_published() {
+        let engine = Engine::open(Arc::new(Memory::default()), Options::new("here.example")).unwrap();
+        let own_id = engine.key_pair().key_id().to_owned();
+        let told = |key_id: &str, valid_until_ts, is_old| ServerKey {
+            key_id: key_id.to_owned(),
+            public_key: key_pair().public_key().to_vec(),
+            valid_until_ts,
+            is_old,
+        };
+        let keys = vec![
+            told("ed25519:lost", u64::MAX, false),
+            told("ed25519:rotated", 5, true),
+            told(&own_id, u64::MAX, false),
+        ];
+        let store = |keys| StorePublishedKeys {
+            server_name: "here.example".to_owned(),
+            keys,
+            json: Bytes::from_static(b"{}"),
+            fetched_ts: 1_000,
+        };
+        assert_eq!(engine.write(store(keys)).wait().unwrap(), [own_id.clone()]);
+        let now_ms = engine.now_ms();
+        // Said again, it is none the better.
+        let keys = vec![told("ed25519:lost", u64::MAX, false), told("ed25519:rotated", u64::MAX, false)];
+        assert!(engine.write(store(keys)).wait().unwrap().is_empty());
+        let known = |key_id: &str| match standing(&engine, "here.example", key_id) {
+            KeyStanding::Known(key) => key,
+            other => panic!("{other:?}"),
+        };
+        let (lost, rotated) = (known("ed25519:lost"), known("ed25519:rotated"));
+        assert!(lost.valid_until_ts <= now_ms && rotated.valid_until_ts == 5);
+        assert!(!lost.is_good_for_requests(0) && !rotated.is_good_for_requests(0));
+        assert_eq!(known(&own_id).public_key, engine.key_pair().public_key());
+        assert!(engine.read(&OwnOldKeys).unwrap().is_empty());
+        assert!(engine.read(&PublishedKeysOf("here.example")).unwrap().is_none());
+    }
+
+    #[test]
+    fn own_keys_that_the_operator_names_are_old_ones_and_are_published() {
+        let named = ServerKey {
+            key_id: key_pair().key_id().to_owned(),
+            public_key: key_pair().public_key().to_vec(),
+            valid_until_ts: 5,
+            is_old: true,
+        };
+        let mut options = Options::new("here.example");
+        options.old_signing_keys = vec![named.clone()];
+        let engine = Engine::open(Arc::new(Memory::default()), options).unwrap();
+        let known = standing(&engine, "here.example", &named.key_id);
+        assert_eq!(known, KeyStanding::Known(named.clone()));
+        assert_eq!(standing(&engine, SERVER, &named.key_id), KeyStanding::Unknown);
+        assert_eq!(engine.read(&OwnOldKeys).unwrap(), [named]);
+    }
+
+    #[test]
     fn nothing_that_a_leaked_key_signed_counts() {
         for version in ["1", "10"] {
             let version = RoomVersion::get(version).unwrap();

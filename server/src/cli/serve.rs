@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::config::{Address, Apis, Config, Listener};
 use crate::context::Context;
 use crate::http::admission::Admission;
-use crate::http::limits::METRICS_CONNECTIONS_MAX;
+use crate::http::limits::{DRAIN_TIME_MAX, METRICS_CONNECTIONS_MAX};
 use crate::http::listen;
 use crate::http::serve::Server;
 use crate::recovery::End;
@@ -87,7 +87,14 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
         Ok::<(), String>(())
     };
     let requests = listen::run(server, sockets, Admission::new(connections_max), ctx.shutdown.clone());
-    let (_, metrics, was_told) = tokio::join!(requests, metrics, signals.obey(&ctx));
+    let tasks = async {
+        ctx.shutdown.cancelled().await;
+        ctx.under_way.over(DRAIN_TIME_MAX).await
+    };
+    let (_, metrics, was_told, are_over) = tokio::join!(requests, metrics, signals.obey(&ctx), tasks);
+    if !are_over {
+        warn!("not all that runs by itself ended in time");
+    }
     info!("stopped");
     metrics?;
     // Who tells it to stop while it is about to start anew means the new one, too; and who did before, while the disk was looked

@@ -4,6 +4,7 @@ mod access;
 mod file;
 pub mod listener;
 mod network;
+mod old_key;
 mod resolve;
 mod secret;
 pub mod source;
@@ -22,6 +23,7 @@ pub use access::Access;
 pub use file::NamedFile;
 pub use listener::{Address, Apis, Listener};
 pub use network::Network;
+pub use old_key::OldKey;
 pub use resolve::Resolve;
 pub use secret::Secret;
 
@@ -48,6 +50,7 @@ pub struct Config {
     pub federation_access: Access,
     pub device_names_over_federation: bool,
     pub never_trust_keys: Vec<String>,
+    pub old_signing_keys: Vec<OldKey>,
     pub trusted_key_servers: Vec<OwnedServerName>,
     pub federation_resolve: Vec<Resolve>,
     /// Empty: those of the system.

@@ -139,6 +139,12 @@ pub const ROWS: &[Row] = &[
         meaning: "Signing keys that are never trusted because they have leaked: example.org:ed25519:a_1, or of every server ed25519:a_1.",
     },
     Row {
+        name: "old_signing_keys",
+        kind: Kind::List,
+        default: "",
+        meaning: "Keys with which a server of this name signed before, and that the database does not have, as where that was lost: ed25519:VERSION PUBLIC_KEY EXPIRED_TS, with the key in base64 and the time at which it went out of use in milliseconds since the epoch.\nThey are published, and stay listed for as long as the database has what they signed. One that `warren key rotate` has replaced need not be listed.",
+    },
+    Row {
         name: "trusted_key_servers",
         kind: Kind::List,
         default: "",

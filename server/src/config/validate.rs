@@ -46,6 +46,7 @@ impl Config {
             ),
             device_names_over_federation: read.switch("device_names_over_federation")?,
             never_trust_keys: read.never_trust_keys()?,
+            old_signing_keys: read.parsed("old_signing_keys")?,
             trusted_key_servers: read.parsed("trusted_key_servers")?,
             federation_resolve: read.parsed("federation_resolve")?,
             dns_servers: read.dns_servers()?,

@@ -81,9 +81,10 @@ async fn answer(call: &Call, wanted: Vec<Wanted>) -> Outcome {
     let mut fetches = JoinSet::new();
     for wanted in &wanted {
         if fetches.len() < QUERIED_FETCHES_MAX && is_worth_asking(ctx, wanted)? {
-            let (ctx, cause) = (ctx.clone(), cause.clone());
+            let (work, cause) = (ctx.clone(), cause.clone());
             let (server_name, key_ids) = (wanted.server_name.clone(), wanted.key_ids.clone());
-            fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &key_ids).await });
+            let fetching = async move { fetch(&work, &cause, &server_name, &key_ids).await };
+            fetches.spawn(ctx.under_way.counted(fetching));
         }
     }
     // What has not come by then is not waited for.

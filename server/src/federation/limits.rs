@@ -133,6 +133,13 @@ pub const KEYS_TIME_MAX: Duration = Duration::from_secs(25);
 /// Answer of a notary, which is asked about one server: its keys as it published them at several times.
 pub const NOTARY_BYTES_MAX: usize = 1024 * 1024;
 
+/// How long a notary takes at most to refuse, and is not silent. One that is there, or whose host says that it is not, does that in a
+/// moment.
+pub const NOTARY_PROMPT_TIME: Duration = Duration::from_secs(3);
+
+/// How long a notary that was silent is not asked: whoever comes into several rooms is kept waiting once, and it may be back soon.
+pub const NOTARY_PAUSE: Duration = Duration::from_secs(3 * 60);
+
 /// How far ahead a key is trusted at most, whatever its server says: the specification's seven days.
 pub const KEYS_TRUSTED_AHEAD: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 

@@ -23,7 +23,7 @@ mod openid;
 pub mod out;
 pub mod places;
 mod public_rooms;
-mod published;
+pub mod published;
 mod query;
 pub mod refusals;
 mod space_hierarchy;

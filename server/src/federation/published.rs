@@ -102,11 +102,16 @@ impl Published {
 
 /// `None` for a key of an algorithm that nobody has defined yet, or that is none.
 fn read_key(key_id: &str, key: &Value) -> Option<(String, Vec<u8>)> {
-    let version = key_id.strip_prefix(ALGORITHM)?;
-    let is_version =
-        !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let public_key = decode_base64(key.get("key")?.as_str()?)?;
-    (is_version && public_key.len() == PUBLIC_KEY_BYTES).then(|| (key_id.to_owned(), public_key))
+    is_key(key_id, &public_key).then(|| (key_id.to_owned(), public_key))
+}
+
+/// Whether there may be such a key with such an id.
+pub fn is_key(key_id: &str, public_key: &[u8]) -> bool {
+    let is_version = |version: &str| {
+        !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    key_id.strip_prefix(ALGORITHM).is_some_and(is_version) && public_key.len() == PUBLIC_KEY_BYTES
 }
 
 #[cfg(test)]

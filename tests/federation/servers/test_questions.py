@@ -91,6 +91,12 @@ def test_files(here, there, alice, bob):
             assert "hare.txt" in answer.headers["Content-Disposition"]
 
 
+def test_an_empty_file(alice, bob):
+    media = upload(bob, b"", "text/plain", "nothing.txt")
+    answer = alice.send_raw("GET", f"/_matrix/client/v1/media/download/{media}")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_thumbnails(here, there, alice, bob):
     for asker, asked, _ in pairs(here, there, alice, bob):
         media = upload(asked, png(200), "image/png", "blue.png")

@@ -19,7 +19,8 @@ pub struct StoredServerKey {
     pub public_key: Vec<u8>,
     /// Until when it counts, in milliseconds since the epoch.
     pub valid_until_ts: u64,
-    /// Whether the server no longer uses it.
+    /// Whether the server no longer uses it. Of this server's own keys, none of which here is in use: whether it put it out of use itself,
+    /// and others did not tell it.
     pub is_old: bool,
 }
 

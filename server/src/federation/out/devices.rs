@@ -90,7 +90,7 @@ fn ask_for_all(
     asking: &mut JoinSet<(Asked, Option<Failure>)>,
 ) -> warren_engine::Result<()> {
     while let Some(asked) = following.next_step(&ctx.engine)? {
-        asking.spawn(ask(ctx.clone(), asked));
+        asking.spawn(ctx.under_way.counted(ask(ctx.clone(), asked)));
     }
     Ok(())
 }

@@ -588,7 +588,7 @@ mod tests {
         assert_eq!(left_behind_for(&ctx, &there, begun), LEFT_BEHIND, "it was, in vain");
         let time = left_behind_for(&ctx, &there, Instant::now());
         assert!(time <= KEYS_PAUSE, "it was put off: {time:?}");
-        // This server asks itself for nothing.
+        // Without notaries nobody is asked for this server's own keys.
         assert_eq!(left_behind_for(&ctx, &lacking(ctx.engine.server_name()), begun), LEFT_BEHIND);
     }
 }

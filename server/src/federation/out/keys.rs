@@ -1,11 +1,13 @@
 //! The signing keys of other servers: fetched from them, or from notaries that the operator trusts, verified, and stored.
 //!
 //! Invariant: what is stored was signed by a key in it, and comes from the server itself over TLS or bears the signature
-//! of a trusted notary. How often a server is asked does not depend on how often others name it (server-server API,
+//! of a trusted notary; this server's own keys of before, if it has lost them, are told by notaries alone. How often a server is asked does not depend on how often others name it (server-server API,
 //! "Retrieving server keys"; `key_pauses`).
 //!
 //! A server that is silent holds its place for long, and anybody may make this one ask by naming it. So servers in rooms with
 //! this one have places of their own, and nobody who makes it ask has all of any kind.
+
+mod notaries;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,30 +17,28 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use http::Method;
 use ruma_common::{OwnedServerName, ServerName};
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use warren_engine::command::StorePublishedKeys;
 use warren_engine::core::checked::MissingKey;
-use warren_engine::core::event::{JsonObject, verify_json};
-use warren_engine::core::json::canonical;
 use warren_engine::remote::{KeyStanding, ServerKey};
 use warren_engine::view::federation::SharesRoom;
 use warren_engine::view::{PublishedKeys, PublishedKeysOf, StandingOfKey};
 
+use self::notaries::fetch_elsewhere;
 use super::fetch::keys_came;
 use super::flights::Flights;
 use super::key_pauses::{Asked, Need, Outcome, Turn, Wish};
 use super::queried_keys::QueriedKeys;
+use super::silences::Silences;
 use super::{RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    KEYS_BYTES_MAX, KEYS_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
+    KEYS_BYTES_MAX, KEYS_OF_FAILING_AT_ONCE, KEYS_OF_ROOMS_AT_ONCE, KEYS_OF_ROOMS_FOR_EACH,
     KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH, KEYS_QUERIED_AT_ONCE, KEYS_SERVERS_MAX,
-    KEYS_TIME_MAX, NOTARY_BYTES_MAX, QUERIED_KEYS_BYTES_MAX,
+    KEYS_TIME_MAX, NOTARY_PAUSE, QUERIED_KEYS_BYTES_MAX,
 };
 use crate::federation::places::{Place, Places};
 use crate::federation::published::Published;
@@ -56,6 +56,8 @@ pub struct KeyFetches {
     queried: Places<Who>,
     /// Of servers of which nothing is stored.
     queried_keys: QueriedKeys,
+    /// Notaries that kept this server waiting.
+    silent_notaries: Silences,
 }
 
 /// Whether what comes is stored, or only remembered.
@@ -134,6 +136,7 @@ impl Default for KeyFetches {
             of_strangers: Places::new(KEYS_OF_STRANGERS_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
             queried: Places::new(KEYS_QUERIED_AT_ONCE, KEYS_OF_STRANGERS_FOR_EACH),
             queried_keys: QueriedKeys::new(QUERIED_KEYS_BYTES_MAX),
+            silent_notaries: Silences::new(NOTARY_PAUSE),
         }
     }
 }
@@ -195,8 +198,9 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
         let Ok(server_name) = ServerName::parse(server_name) else { continue };
         let of_server = missing.iter().filter(|key| key.server_name == server_name.as_str());
         let wanted: Vec<String> = of_server.map(|key| key.key_id.clone()).collect();
-        let (ctx, cause) = (ctx.clone(), cause.clone());
-        fetches.spawn(async move { fetch(&ctx, &cause, &server_name, &wanted).await });
+        let (work, cause) = (ctx.clone(), cause.clone());
+        let fetching = async move { fetch(&work, &cause, &server_name, &wanted).await };
+        fetches.spawn(ctx.under_way.counted(fetching));
     }
     while let Some(fetched) = fetches.join_next().await {
         ended("fetching of keys", fetched);
@@ -206,12 +210,14 @@ pub async fn ensure_keys(ctx: &Arc<Context>, cause: &Cause, missing: &[MissingKe
 /// Fetches a server's keys, unless they were fetched a moment ago or that failed a while ago.
 pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, wanted: &[String]) {
     let keys = &ctx.federation.keys;
-    if *server_name == *ctx.config.server_name {
+    let is_own = *server_name == *ctx.config.server_name;
+    // Its own keys of before are for events alone, and it tells nobody what others tell of them.
+    if is_own && (!has_notaries(ctx) || matches!(cause, Cause::Request(_) | Cause::Query(_))) {
         return;
     }
     let is_queried = matches!(cause, Cause::Query(_));
     let (need, since) = cause.need();
-    let has_notaries = !ctx.config.trusted_key_servers.is_empty();
+    let has_notaries = has_notaries(ctx);
     let lacking = not_here(ctx, server_name.as_str(), wanted);
     // It is looked up for those alone for whom it counts.
     let wish = Wish { need, since, lacking: &lacking, is_in_rooms: true, has_notaries };
@@ -240,12 +246,17 @@ pub async fn fetch(ctx: &Arc<Context>, cause: &Cause, server_name: &ServerName, 
     let outcome = match &turn {
         Turn::Nobody => return,
         Turn::Notaries(key_ids) => fetch_elsewhere(ctx, server_name, key_ids, keep).await,
+        Turn::All | Turn::AllOnce if is_own => fetch_elsewhere(ctx, server_name, wanted, keep).await,
         Turn::All | Turn::AllOnce => fetch_now(ctx, server_name, wanted, keep).await,
     };
     if let Some(error) = &outcome.error {
         debug!(%server_name, %error, "the keys of a server could not be fetched");
     }
     keys.note(server_name, &wish, &turn, outcome);
+}
+
+fn has_notaries(ctx: &Context) -> bool {
+    !ctx.config.trusted_key_servers.is_empty()
 }
 
 /// When a server's keys may be asked for again, if they were had the last time. Where they were not, whoever waits for them has pauses
@@ -259,7 +270,8 @@ pub fn asked_again(ctx: &Context, server_name: &str) -> Option<Instant> {
 /// How long asking for a key was put off for what was begun at a time: nothing where it was done in vain.
 pub fn put_off(ctx: &Context, key: &MissingKey, begun: Instant) -> Option<Duration> {
     let server_name = ServerName::parse(&key.server_name).ok()?;
-    if *server_name == *ctx.config.server_name {
+    // Nobody is asked for them.
+    if *server_name == *ctx.config.server_name && !has_notaries(ctx) {
         return None;
     }
     let asked = ctx.federation.keys.asked.get(&server_name).map(|asked| asked.clone());
@@ -277,32 +289,6 @@ async fn fetch_now(ctx: &Arc<Context>, server_name: &ServerName, wanted: &[Strin
     let is_had = (refusal.is_none() && has_come(ctx, server_name, wanted, keep))
         || fetch_elsewhere(ctx, server_name, wanted, keep).await.error.is_none();
     Outcome::of(refusal, is_had)
-}
-
-/// From the notaries, one after the other. A key that has lapsed since counts as had when it comes: it is good for events from before.
-async fn fetch_elsewhere(
-    ctx: &Arc<Context>,
-    server_name: &ServerName,
-    wanted: &[String],
-    keep: Keep,
-) -> Outcome {
-    let mut is_had = false;
-    for notary in &ctx.config.trusted_key_servers {
-        match fetch_from_notary(ctx, notary, server_name, wanted, keep).await {
-            Ok(is_news) => is_had |= is_news,
-            Err(error) => {
-                debug!(%server_name, %notary, %error, "a notary does not tell the keys of a server");
-                continue;
-            }
-        }
-        if has_come(ctx, server_name, wanted, keep) {
-            is_had = true;
-            break;
-        }
-    }
-    let why = "no notary tells the keys that are wanted";
-    let error = (!is_had).then(|| RemoteError::BadAnswer(why.to_owned()));
-    Outcome { error, is_there: false, retry_after: None }
 }
 
 fn has_come(ctx: &Context, server_name: &ServerName, wanted: &[String], keep: Keep) -> bool {
@@ -382,74 +368,6 @@ fn bad_keys(reason: &'static str, cause: impl Into<String>) -> RemoteError {
     RemoteError::BadAnswer(cause.into())
 }
 
-#[derive(Deserialize)]
-struct NotaryAnswer {
-    server_keys: Vec<JsonObject>,
-}
-
-/// Answers whether it told any news that are stored.
-async fn fetch_from_notary(
-    ctx: &Arc<Context>,
-    notary: &ServerName,
-    server_name: &ServerName,
-    wanted: &[String],
-    keep: Keep,
-) -> Result<bool, RemoteError> {
-    if notary == server_name {
-        return Ok(false);
-    }
-    let now_ms = ctx.engine.now_ms();
-    let criteria = |key_id: &String| (key_id.clone(), json!({ "minimum_valid_until_ts": now_ms }));
-    // More than a server has are not named, which stands for all that there are.
-    let named: &[String] = if wanted.len() > KEYS_MAX { &[] } else { wanted };
-    let criteria: JsonObject = named.iter().map(criteria).collect();
-    let content = json!({ "server_keys": { server_name.as_str(): criteria } });
-    let request = Request::new(Method::POST, "/_matrix/key/v2/query").with_content(&content)?;
-    let request = request.repeatable().with_time(KEYS_TIME_MAX).with_bytes_max(NOTARY_BYTES_MAX);
-    let answer: NotaryAnswer = request.send(ctx, notary).await?;
-    let mut is_news = false;
-    for object in answer.server_keys {
-        if object.get("server_name").and_then(Value::as_str) != Some(server_name.as_str()) {
-            continue;
-        }
-        verify_notary(ctx, notary, &object).await?;
-        let body = canonical(&Value::Object(object));
-        let kept = published(ctx, server_name).map_err(failed)?;
-        is_news |= store(ctx, server_name, &read_keys(&body, server_name)?, kept, keep).await?;
-    }
-    Ok(is_news)
-}
-
-/// Whether the notary has signed it, with a key that it has told itself.
-async fn verify_notary(
-    ctx: &Arc<Context>,
-    notary: &ServerName,
-    object: &JsonObject,
-) -> Result<(), RemoteError> {
-    let signatures = object.get("signatures").and_then(|signatures| signatures.get(notary.as_str()));
-    let key_ids: Vec<&String> =
-        signatures.and_then(Value::as_object).into_iter().flat_map(|keys| keys.keys()).collect();
-    if !key_ids.iter().any(|key_id| good_key(ctx, notary, key_id).is_some()) {
-        fetch_from_server(ctx, notary, Keep::Stored).await?;
-    }
-    let holds = |key_id: &&String| {
-        good_key(ctx, notary, key_id)
-            .is_some_and(|key| verify_json(object, notary.as_str(), key_id, &key.public_key).is_ok())
-    };
-    match key_ids.iter().any(holds) {
-        true => Ok(()),
-        false => Err(bad_keys("not_by_notary", "it is not signed by the notary")),
-    }
-}
-
-fn good_key(ctx: &Context, server_name: &ServerName, key_id: &str) -> Option<ServerKey> {
-    let standing = ctx.engine.read(&StandingOfKey { server_name: server_name.as_str(), key_id });
-    match standing {
-        Ok(KeyStanding::Known(key)) => key.is_good_for_requests(ctx.engine.now_ms()).then_some(key),
-        _ => None,
-    }
-}
-
 fn failed(error: warren_engine::Error) -> RemoteError {
     RemoteError::BadAnswer(error.to_string())
 }
@@ -482,19 +400,26 @@ async fn store(
 
 /// Goes on with what lacked the keys, if there are any news in it, and answers whether there are.
 async fn write(ctx: &Arc<Context>, published: &Published, kept: PublishedKeys) -> Result<bool, RemoteError> {
-    let keys = published.keys(kept.fetched_ts);
-    let (server_name, PublishedKeys { json, fetched_ts }) = (published.server_name.clone(), kept);
-    let news = keys.iter().filter(|key| is_news(ctx, &server_name, key));
+    write_keys(ctx, &published.server_name, published.keys(kept.fetched_ts), kept).await
+}
+
+async fn write_keys(
+    ctx: &Arc<Context>,
+    server_name: &str,
+    keys: Vec<ServerKey>,
+    PublishedKeys { json, fetched_ts }: PublishedKeys,
+) -> Result<bool, RemoteError> {
+    let news = keys.iter().filter(|key| is_news(ctx, server_name, key));
     let news: Vec<String> = news.map(|key| key.key_id.clone()).collect();
-    let store = StorePublishedKeys { server_name, keys, json, fetched_ts };
+    let store = StorePublishedKeys { server_name: server_name.to_owned(), keys, json, fetched_ts };
     let refused = ctx.engine.write(store).await.map_err(failed)?;
     if !refused.is_empty() {
         refusals::keys("other_key");
-        warn!(server_name = %published.server_name, ?refused, "a server gives key ids to other keys than before");
+        warn!(%server_name, ?refused, "a server gives key ids to other keys than before");
     }
     let is_news = news.iter().any(|key_id| !refused.contains(key_id));
     if is_news {
-        keys_came(ctx, &published.server_name);
+        keys_came(ctx, server_name);
     }
     Ok(is_news)
 }

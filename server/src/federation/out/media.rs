@@ -236,9 +236,8 @@ impl FileOrAddress {
                     return Ok(FileOrAddress::Address { url, end: answer.end });
                 }
                 let _ = held.split_to(head.length);
-                let Head { content_type, file_name, .. } = head;
+                let Head { content_type, file_name, is_over, .. } = head;
                 let delimiter = Some(head.delimiter);
-                let is_over = false;
                 let file = Download { answer, content_type, file_name, delimiter, held, is_over };
                 return Ok(FileOrAddress::File(Box::new(file)));
             }
@@ -328,11 +327,14 @@ impl Start {
         if !boundary.starts_with(b"--") || boundary.len() < 3 {
             return Err(malformed("it does not begin with a boundary"));
         }
-        if line.strip_prefix(boundary).is_some_and(|rest| rest.starts_with(b"--")) {
-            return Err(malformed("it has no part"));
-        }
         Ok(Some(Start { line_end, delimiter: [line_end, boundary].concat(), at: first + line.len() }))
     }
+}
+
+/// Whether the first boundary is the last, behind which nothing comes.
+fn has_no_part(bytes: &[u8], boundary: &[u8]) -> bool {
+    let behind = line_with(bytes, boundary).and_then(|at| bytes.get(at + boundary.len()..));
+    behind.is_some_and(|behind| behind.starts_with(b"--"))
 }
 
 /// Where a line begins with `start`.
@@ -347,6 +349,7 @@ fn line_with(bytes: &[u8], start: &[u8]) -> Option<usize> {
 }
 
 /// What stands before the file.
+#[derive(Default)]
 struct Head {
     delimiter: Vec<u8>,
     /// Where the file is, if it is not here.
@@ -354,11 +357,17 @@ struct Head {
     content_type: Option<String>,
     file_name: Option<String>,
     length: usize,
+    /// Whether nothing comes behind it.
+    is_over: bool,
 }
 
 impl Head {
     /// Nothing while it is not whole. `declared` is the boundary that the answer's own head names.
     fn read(bytes: &[u8], declared: Option<&[u8]>) -> Result<Option<Head>, RemoteError> {
+        // Synapse begins no part before a file's first byte, so that of an empty one it only says that it is over.
+        if declared.is_some_and(|boundary| has_no_part(bytes, boundary)) {
+            return Ok(Some(Head { is_over: true, ..Head::default() }));
+        }
         let Some(Start { line_end, delimiter, at }) = Start::read(bytes, declared)? else { return Ok(None) };
         let first = bytes.get(at..).unwrap_or_default();
         let Some(next) = find(first, &delimiter) else { return Ok(None) };
@@ -375,7 +384,7 @@ impl Head {
         let file_name = header(&headers, "content-disposition").and_then(file_name);
         let length = at + next + delimiter.len() + headers_end + empty_line.len();
         let content_type = content_type.map(str::to_owned);
-        Ok(Some(Head { delimiter, location, content_type, file_name, length }))
+        Ok(Some(Head { delimiter, location, content_type, file_name, length, is_over: false }))
     }
 }
 
@@ -495,9 +504,24 @@ mod tests {
         assert!(Head::read(b"<html>\r\n", None).is_err());
         assert!(Head::read(b"--b\r\n\r\n{}\r\n--b--\r\n", None).is_err());
         assert!(Head::read(b"--b\n\n{}\n--b--\n", Some(b"--b")).is_err());
-        assert!(Head::read(b"before\r\n--b--\r\n", Some(b"--b")).is_err());
+        assert!(
+            Head::read(b"--b--\r\n", None).expect("well-formed so far").is_none(),
+            "a boundary, for all that is known"
+        );
         // Another boundary than the one that was declared may stand in a preamble of any length.
         assert!(Head::read(b"--a\r\n\r\n{}\r\n--a\r\n\r\nx", Some(b"--b")).expect("well-formed").is_none());
+    }
+
+    #[test]
+    fn an_answer_that_ends_at_once_is_an_empty_file() {
+        let is_over =
+            |answer: &[u8]| Head::read(answer, Some(b"--b")).map(|head| head.map(|head| head.is_over));
+        for answer in [&b"--b--"[..], b"--b--\r\n", b"\r\n--b--\r\n", b"before\n--b--\n"] {
+            assert!(matches!(is_over(answer), Ok(Some(true))), "{answer:?}");
+        }
+        for unfinished in [&b""[..], b"\r\n--b", b"--b-", b"--b\r\n"] {
+            assert!(matches!(is_over(unfinished), Ok(None)), "{unfinished:?}");
+        }
     }
 
     #[test]

@@ -153,7 +153,8 @@ pub async fn profile(
     Ok(read_profile(&answer, field)?)
 }
 
-/// The fields that are wanted of a profile, with their values as JSON.
+/// The fields that are wanted of a profile, with their values as JSON. Specification: a server may give `null` to a field that the user has
+/// not set, so that one that is set to it cannot be told from that.
 fn read_profile(answer: &[u8], field: Option<&str>) -> Result<Vec<(String, Bytes)>, RemoteError> {
     let fields: BTreeMap<String, Option<&RawValue>> = read_answer(answer)?;
     let wanted = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == name));
@@ -382,6 +383,7 @@ mod tests {
             json!({"displayname": "Bob", "avatar_url": "mxc://b/a", "m.tz": "Europe/Berlin", "x.y": [5]});
         assert_eq!(read(&whole, None), whole);
         assert_eq!(read(&whole, Some("x.y")), json!({"x.y": [5]}));
+        assert_eq!(read(&json!({"x.y": null}), Some("x.y")), json!({}), "it is not set");
         for odd in [json!(5), json!(null), json!({}), json!(["Bob"])] {
             let answer = json!({"displayname": odd, "avatar_url": odd, "x.y": true});
             assert_eq!(read(&answer, None), json!({"x.y": true}));

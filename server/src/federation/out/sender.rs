@@ -31,12 +31,13 @@ pub async fn run(ctx: Arc<Context>) {
     loop {
         let due = look(&ctx, deliveries_max - deliveries.len());
         for destination in due.destinations {
-            deliveries.spawn(deliver(ctx.clone(), destination));
+            deliveries.spawn(ctx.under_way.counted(deliver(ctx.clone(), destination)));
         }
         gauge!("warren_federation_deliveries_in_flight").set(deliveries.len() as f64);
         let has_room = deliveries.len() < deliveries_max;
         let next = due.next_ms.map(|next_ms| next_ms.saturating_sub(ctx.engine.now_ms()));
         tokio::select! {
+            biased;
             () = ctx.shutdown.cancelled() => break,
             Some(delivered) = deliveries.join_next() => {
                 ended("a delivery", delivered);
@@ -97,6 +98,7 @@ impl Visit<'_> {
     /// Ends with the work, which says how the server is left.
     async fn until(mut self, work: impl Future<Output = warren_engine::Result<Left>>) {
         let done = tokio::select! {
+            biased;
             // What was under way is in the store, and is sent again.
             () = self.ctx.shutdown.cancelled() => return,
             done = guarded("a delivery", work) => done,

@@ -3,8 +3,10 @@
 use std::pin::pin;
 use std::task::Poll;
 
+use serde_json::{Value, json};
 use tokio::task::unconstrained;
-use warren_engine::core::event::{encode_base64, sign_json};
+use warren_engine::core::event::{JsonObject, encode_base64, sign_json};
+use warren_engine::core::json::canonical;
 
 use super::*;
 
