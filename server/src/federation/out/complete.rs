@@ -44,7 +44,7 @@ pub struct Completions {
     rooms: Mutex<HashMap<String, Progress>>,
     /// Wakes who waits for one of them.
     ended: Notify,
-    /// Wakes who pauses between two rounds, for the room may have been joined anew.
+    /// Wakes who pauses between two rounds, for the room may have been joined anew, or a server be back.
     overtaken: Notify,
 }
 
@@ -64,6 +64,11 @@ pub struct Progress {
     pub last_error: Option<Failure>,
     /// When the next round begins, in milliseconds since the epoch.
     pub next_try_ts: Option<u64>,
+    /// The servers that gave no answer at all in the last round, and whether one of them was heard from since.
+    #[serde(skip)]
+    unreached: Vec<String>,
+    #[serde(skip)]
+    is_heard: bool,
 }
 
 /// What is being done.
@@ -110,6 +115,11 @@ impl Completions {
         self.rooms.lock().get(room_id).cloned()
     }
 
+    /// Whether a server of those was heard from that could not be asked; this is told once.
+    fn is_heard(&self, room_id: &str) -> bool {
+        self.rooms.lock().get_mut(room_id).is_some_and(|progress| std::mem::take(&mut progress.is_heard))
+    }
+
     fn note(&self, room_id: &str, what: impl FnOnce(&mut Progress)) {
         if let Some(progress) = self.rooms.lock().get_mut(room_id) {
             what(progress);
@@ -133,6 +143,15 @@ pub fn take_up(ctx: &Arc<Context>) {
         Ok(rooms) => rooms.into_iter().for_each(|room| begin(ctx, room)),
         Err(error) => tracing::warn!(%error, "it cannot be told which rooms lack members"),
     }
+}
+
+/// Asks a server again that could not be asked, and is heard from.
+pub fn take_up_of(ctx: &Context, server: &str) {
+    let completions = &ctx.federation.completions;
+    for progress in completions.rooms.lock().values_mut() {
+        progress.is_heard |= progress.unreached.iter().any(|unreached| unreached == server);
+    }
+    completions.overtaken.notify_waiters();
 }
 
 /// Begins to fetch the members of a room that was just entered without them.
@@ -215,6 +234,9 @@ async fn complete(ctx: &Arc<Context>, room_id: &str) {
 /// One round for one join, which has had so many before. Returns whether what it lacks is here.
 async fn complete_in(ctx: &Arc<Context>, join: &PartialRoom, round: usize, begun: Instant) -> bool {
     let (room_id, round_begun) = (&join.room_id, Instant::now());
+    ctx.federation.completions.note(room_id, |progress| {
+        (progress.unreached, progress.is_heard) = (Vec::new(), false);
+    });
     for server in asked_in(round, &join.servers) {
         match complete_by(ctx, join, server, round_begun).await {
             Ok(members) => {
@@ -250,7 +272,8 @@ fn are_asked_for(ctx: &Context, joins: &[PartialRoom]) -> bool {
     !now.iter().any(|join| join.is_left) && ids(&now) == ids(joins)
 }
 
-/// Waits for the next round. Returns at once, and false, when the room was joined anew; what happens in other rooms shortens nothing.
+/// Waits for the next round, until a server is heard from at most that could not be asked. Returns at once, and false, when the room was
+/// joined anew; what happens in other rooms shortens nothing.
 async fn paused(ctx: &Context, joins: &[PartialRoom], pause: Duration) -> bool {
     let mut over = pin!(sleep(pause));
     loop {
@@ -259,6 +282,9 @@ async fn paused(ctx: &Context, joins: &[PartialRoom], pause: Duration) -> bool {
         // From here on nothing is missed.
         if !are_asked_for(ctx, joins) {
             return false;
+        }
+        if joins.first().is_some_and(|join| ctx.federation.completions.is_heard(&join.room_id)) {
+            return true;
         }
         tokio::select! {
             () = &mut over => return true,
@@ -286,7 +312,12 @@ async fn complete_by(
         progress.state_events_expected = None;
     });
     let received = |bytes| note(&|progress| progress.bytes_received = bytes);
-    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await?;
+    let told = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await;
+    if told.as_ref().is_err_and(RemoteError::is_silence) {
+        note(&|progress| progress.unreached.push(server.to_owned()));
+        ctx.federation.unreached.note(server, Instant::now().into_std());
+    }
+    let (whole, _memory) = told?;
     let told = whole.pdus.len() + whole.auth_chain.len();
     tracing::info!(room_id = room.room_id, server, events = told, "a room's members have come");
     note(&|progress| {
