@@ -5,6 +5,7 @@
 //! one sync, publishes, and wakes. Invariant: what is published is on disk, and the published position has no holes.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     pin::Pin,
     sync::{
@@ -439,8 +440,8 @@ impl Engine {
         figures.push(("destinations_waiting", waiting as u64));
         figures.push(("destinations_backing_off", backing_off as u64));
         if let Ok(rooms) = self.read(&PartialRooms) {
-            let lacking = rooms.iter().filter(|room| !room.is_left).count();
-            figures.push(("rooms_with_partial_state", lacking as u64));
+            let lacking = rooms.iter().filter(|room| !room.is_left).map(|room| &room.room_id);
+            figures.push(("rooms_with_partial_state", lacking.collect::<BTreeSet<_>>().len() as u64));
         }
         figures
     }

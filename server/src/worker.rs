@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use metrics::counter;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -300,8 +300,26 @@ where
 {
     match ended("work of a request", tokio::spawn(work).await) {
         Some(done) => done.map_err(E::into),
-        None => Err(ApiError::internal("a task fell, or was cut off")),
+        None => Err(cut_off()),
     }
+}
+
+/// The same for work that tells what came of it before it is at its end.
+///
+/// Errors: what the work tells; 500 if it fell before, or was cut off by the end of the server.
+pub async fn finish_behind<T, W>(
+    work: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> W,
+) -> Result<T, ApiError>
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let (tell, told) = oneshot::channel();
+    drop(tokio::spawn(guarded("work of a request", work(tell))));
+    told.await.unwrap_or_else(|_| Err(cut_off()))
+}
+
+fn cut_off() -> ApiError {
+    ApiError::internal("a task fell, or was cut off")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ from harness.client import joined
 from harness.clock import Clock
 from harness.metrics import until_at_work
 from harness.participant import SECONDS_MAX
-from harness.rooms import via
+from harness.rooms import joined_members, via
 from harness.server import free_port, sound
 from harness.waiting import until
 
@@ -106,3 +106,11 @@ def test_who_is_invited_by_who_never_lets_them_in_comes_in_by_what_is_known_here
     assert seconds_until(entering, clock, bob, most=65) > 50
     assert joined(alice.sync(), room)
     assert not hasty.may_answer.is_set()
+    # They may be let in late: who leaves meanwhile is out when that is over.
+    told = []
+    leaving = begun(lambda: told.append(alice.leave(room, status=503)))
+    assert seconds_until(leaving, clock, bob, most=30) > 20
+    assert "still coming into this room" in told[0]["error"] and alice.user_id in joined_members(bob, room)
+    hasty.may_answer.set()
+    until(lambda: alice.user_id not in joined_members(bob, room))
+    assert not joined(alice.sync(), room)

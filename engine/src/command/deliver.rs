@@ -3,7 +3,7 @@
 
 use crate::{
     command::{Command, Lanes},
-    core::num::TextNum,
+    core::num::{StreamPos, TextNum},
     error::{Error, Result, What},
     outbox::{self, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, trimming},
     store::{StorageError, Tx, schema, schema::Destination},
@@ -90,7 +90,8 @@ impl Command for DeliveryShelved {
 }
 
 /// The server was heard from: if it could not be reached, it is worth another attempt as soon as the last is over for a moment,
-/// unless it asked to be left alone until later. To be run when the view `MayBeBack` says so.
+/// unless it asked to be left alone until later. If nothing is left for it, this is all that shows that it is back. To be run when
+/// the view `MayBeBack` says so.
 pub struct HeardFromServer {
     /// The server.
     pub destination: String,
@@ -109,6 +110,10 @@ impl Command for HeardFromServer {
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
         let retry_ms = Failure::of(&row).heard_ms(row.retry_ms, now_ms);
+        if retry_ms <= now_ms && tx.shared.outbox.is_in_doubt(server) {
+            begin_anew(tx, server, row);
+            return Ok(Some(now_ms));
+        }
         if retry_ms == row.retry_ms {
             return Ok(None);
         }
@@ -126,7 +131,7 @@ pub struct ResetDestination {
 }
 
 impl Command for ResetDestination {
-    /// Whether it was left alone until now.
+    /// Whether it was left alone until now, or counted as failing.
     ///
     /// Errors: [`What::Server`] not found, if nothing was ever for it.
     type Output = bool;
@@ -141,12 +146,19 @@ impl Command for ResetDestination {
         if !outbox::is_known(tx, server)? {
             return Err(not_found());
         }
-        let mut row = outbox::destination(tx, server)?;
-        let was_left_alone = row.retry_ms > tx.shared.clock.now_ms();
-        if was_left_alone {
-            (row.failures, row.retry_ms, row.asked_ms) = (0, 0, 0);
-            tx.put(&schema::DESTINATIONS, &server, &row);
+        let row = outbox::destination(tx, server)?;
+        let was_failing = row.failures > 0 || row.retry_ms > tx.shared.clock.now_ms();
+        if was_failing {
+            begin_anew(tx, server, row);
         }
-        Ok(was_left_alone)
+        Ok(was_failing)
     }
+}
+
+/// The server does not count as failing any more, and is looked at even if nothing is for it: whether it has missed anything is seen
+/// then.
+fn begin_anew(tx: &mut Tx, server: TextNum, mut row: Destination) {
+    (row.failures, row.retry_ms, row.asked_ms) = (0, 0, 0);
+    tx.put(&schema::DESTINATIONS, &server, &row);
+    tx.shared.outbox.add_queued(server, StreamPos(1));
 }

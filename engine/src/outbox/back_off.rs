@@ -6,7 +6,10 @@
 //! restart of a peer. Any sign of life ends the pause, as soon as the last attempt is over for some seconds, but not one for
 //! which the server itself asked, by its limit on requests.
 
-use crate::store::{Reader, schema::Destination};
+use crate::{
+    core::num::StreamPos,
+    store::{Reader, schema::Destination},
+};
 
 /// The first pause, in milliseconds.
 pub(crate) const FIRST_WAIT_MS: u64 = 10_000;
@@ -35,6 +38,19 @@ pub(crate) struct Failure {
     pub since_ms: u64,
     /// Until when no sign of life ends the pause, because the server asked for it; zero if it did not.
     pub asked_ms: u64,
+}
+
+/// For how long a server is left alone, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pause {
+    /// When it may be tried.
+    pub due_ms: u64,
+    /// Why.
+    pub failure: Failure,
+    /// Up to where it was told receipts.
+    pub receipts_told_to: StreamPos,
+    /// Whether it may lack any behind that, and not the last alone.
+    pub lacks_receipts: bool,
 }
 
 /// Since when nothing is sent to a server with which this one does not deal: for so long that nothing soon stale is kept for it.

@@ -22,13 +22,13 @@ pub(crate) mod trimming;
 mod waiting;
 
 pub(crate) use back_off::{
-    FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, WAIT_MS_MAX, is_failure_past, wait_ms,
+    FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, Pause, WAIT_MS_MAX, is_failure_past, wait_ms,
 };
 pub(crate) use ephemeral::Ephemeral;
 use shares::{Entry, Sender};
 use waiting::FirstEnds;
 pub use waiting::OutgoingNews;
-pub(crate) use waiting::{Pause, Waiting};
+pub(crate) use waiting::Waiting;
 
 use crate::{
     core::{

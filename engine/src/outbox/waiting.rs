@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::{
-        Failure,
+        Failure, Pause,
         delivery::is_long_silent,
         ephemeral::{Ephemeral, Ephemerals, earlier},
         missed::{Missed, Search},
@@ -38,19 +38,6 @@ const KEPT_MAX: usize = 500_000;
 /// For how long a server is a laggard that failed or was slow, in milliseconds, though it is prompt again: whoever is slow at will
 /// else takes everybody's places again after each answer.
 const LAGGARD_MS: u64 = 10 * 60 * 1000;
-
-/// For how long a server is left alone, in milliseconds since the epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pause {
-    /// When it may be tried.
-    pub due_ms: u64,
-    /// Why.
-    pub failure: Failure,
-    /// Up to where it was told receipts.
-    pub receipts_told_to: StreamPos,
-    /// Whether it may lack any behind that, and not the last alone.
-    pub lacks_receipts: bool,
-}
 
 /// What may be waiting for one server.
 #[derive(Debug, Default)]
@@ -105,6 +92,11 @@ impl Pending {
 
     fn is_idle(&self) -> bool {
         self.next_ms(0).is_none()
+    }
+
+    /// Whether it has failed, and nothing is left for it whose taking would show that it is well.
+    fn is_in_doubt(&self) -> bool {
+        !self.taken && self.is_idle() && self.failure.at_ms > 0 && !self.failure.is_shelved()
     }
 
     /// When it is to be sent something; `None` if there is nothing.
@@ -528,8 +520,8 @@ impl Waiting {
         self.0.lock().servers.get(&server).is_some_and(|pending| !pending.taken && !pending.is_due(now_ms))
     }
 
-    /// The server is heard from. Answers whether that may end its pause sooner: not while it asked to be left alone. If somebody is
-    /// at it, that is kept for when they fail.
+    /// The server is heard from. Answers whether that may end its pause sooner: not while it asked to be left alone; or whether nothing
+    /// is left by which it would show that it is well. If somebody is at it, that is kept for when they fail.
     pub fn may_be_back(&self, server: TextNum, now_ms: u64) -> bool {
         let mut inner = self.0.lock();
         let Some(pending) = inner.servers.get_mut(&server) else { return false };
@@ -537,7 +529,15 @@ impl Waiting {
             pending.was_heard = true;
             return false;
         }
-        !pending.is_due(now_ms) && pending.failure.heard_ms(pending.due_ms, now_ms) < pending.due_ms
+        match pending.is_due(now_ms) {
+            true => pending.is_in_doubt(),
+            false => pending.failure.heard_ms(pending.due_ms, now_ms) < pending.due_ms,
+        }
+    }
+
+    /// Whether the server, which has failed, has nothing left whose taking would show that it is well.
+    pub fn is_in_doubt(&self, server: TextNum) -> bool {
+        self.0.lock().servers.get(&server).is_some_and(Pending::is_in_doubt)
     }
 
     /// The server has failed. Answers whether it was heard from meanwhile.

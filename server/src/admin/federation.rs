@@ -75,7 +75,7 @@ async fn get_rooms(call: Call) -> Outcome {
     )
 }
 
-/// Errors: 400 if the server is not left alone.
+/// Errors: 400 if the server is not left alone, and does not count as failing.
 async fn post_reset(call: Call) -> Outcome {
     let destination: OwnedServerName = call.path_as("destination")?;
     if !call.ctx.engine.write(ResetDestination { destination: destination.to_string() }).await? {

@@ -1,9 +1,12 @@
 //! `joining.yaml`: joining rooms.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use warren_engine::approach::Change;
 use warren_engine::command::MembershipAction;
 
@@ -49,7 +52,7 @@ async fn enter(call: Call, target: Target) -> Outcome {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
         let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
-        worker::finish(async move { enter_in_turn(&ctx, change, &target).await }).await?;
+        worker::finish_behind(|tell| async move { enter_in_turn(&ctx, change, &target, tell).await }).await?;
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
@@ -60,8 +63,33 @@ async fn enter(call: Call, target: Target) -> Outcome {
     Answer::json(&json!({ "room_id": target.room_id }))
 }
 
-async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> Result<(), ApiError> {
+/// A join that nobody waits for any more.
+type Late = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send>>;
+
+/// Lets a user in, and tells what came of it. Their turn is over once nobody is asked to let them in any more: who leaves before that
+/// is to be out in the end.
+async fn enter_in_turn(
+    ctx: &Arc<Context>,
+    change: Change,
+    target: &Target,
+    tell: oneshot::Sender<Result<(), ApiError>>,
+) {
     let _own = turn(ctx, &change).await;
+    let mut late = None;
+    let entered = enter_by(ctx, change, target, &mut late).await;
+    // The client may be gone.
+    drop(tell.send(entered));
+    if let Some(late) = late {
+        drop(late.await);
+    }
+}
+
+async fn enter_by(
+    ctx: &Arc<Context>,
+    change: Change,
+    target: &Target,
+    late: &mut Option<Late>,
+) -> Result<(), ApiError> {
     let door = ctx.federation.joins.alone(&target.room_id).await;
     // Another user of this server may have come in meanwhile.
     let way = way_of(ctx, &change.user_id, target)?;
@@ -74,9 +102,15 @@ async fn enter_in_turn(ctx: &Arc<Context>, change: Change, target: &Target) -> R
         let (ctx, change, servers) = (ctx.clone(), change.clone(), way.servers.clone());
         let until = Some(Instant::now() + BEHIND_TIME_MAX);
         // What was handed in by then is seen to its end, whoever waits: the user may have been let in.
-        let asked = worker::finish(async move { join::join(&ctx, &change, &servers, until).await });
-        let timed = tokio::time::timeout(BEHIND_TIME_MAX, asked).await;
-        timed.unwrap_or_else(|_| Err(ApiError::unknown("No server that was asked has answered in time")))
+        let mut asked =
+            Box::pin(worker::finish(async move { join::join(&ctx, &change, &servers, until).await }));
+        match timeout(BEHIND_TIME_MAX, &mut asked).await {
+            Ok(joined) => joined,
+            Err(_) => {
+                *late = Some(asked);
+                Err(ApiError::unknown("No server that was asked has answered in time"))
+            }
+        }
     } else {
         join::join(ctx, &change, &way.servers, None).await
     };

@@ -27,7 +27,7 @@ use super::route::{Auth, BodyClass, Route, Router};
 use super::{Answer, ApiError, Endpoint, Outcome, cors, session};
 use crate::context::Context;
 use crate::federation::incoming::{self, Claim};
-use crate::federation::out::sender;
+use crate::federation::out::{sender, unreached};
 use crate::federation::refusals;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -163,6 +163,7 @@ async fn admit(call: &mut Call, incoming: Incoming) -> Result<(), ApiError> {
         let origin = claim.verify(call).await?;
         call.ctx.rate_limits.take_for_server(call.endpoint.rate, origin.as_str())?;
         sender::heard_from(&call.ctx, &origin).await?;
+        unreached::heard_from(&call.ctx, origin.as_str());
         call.origin = Some(origin);
     }
     Ok(())

@@ -121,10 +121,11 @@ impl View for ParkedPdus<'_> {
     }
 }
 
-/// The rooms that this server has joined without their members, which are still to be asked for; each by its last such join.
+/// The rooms that this server has joined without their members, which are still to be asked for; each by its last such join, or,
+/// where that is whole, by all earlier ones.
 pub struct PartialRooms;
 
-/// A room that lacks members.
+/// A room that lacks members, by one of its joins.
 #[derive(Clone, Debug)]
 pub struct PartialRoom {
     /// Its id.
@@ -157,26 +158,32 @@ impl View for PartialRooms {
             &(),
             Direction::Forward,
             |(room, event_id): (RoomNum, String), ()| {
-                if !rows.contains_key(&room) && earlier.last().is_none_or(|(last, _)| *last != room) {
+                if !rows.contains_key(&room) {
                     earlier.push((room, event_id));
                 }
                 true
             },
         )?;
+        let mut rooms = Vec::with_capacity(rows.len() + earlier.len());
+        for (room, row) in rows {
+            rooms.push(PartialRoom::of(reader, room, row, false)?);
+        }
         for (room, event_id) in earlier {
             let servers = reader.counted_servers(room)?.into_iter().map(|server| reader.text(server));
             let servers = servers.map(|name| Ok(name?.to_string())).collect::<Result<_>>()?;
-            rows.insert(room, PartialJoin { event_id, servers });
-        }
-        let mut rooms = Vec::with_capacity(rows.len());
-        for (room, PartialJoin { event_id, servers }) in rows {
-            let is_past = !reader.has(&schema::PARTIAL_JOINS, &room)?;
-            let is_left = !reader.is_server_in_room(&reader.shared.server_name, room)?;
-            let join = reader.event_num(&event_id)?.map(|num| reader.event(num)).transpose()?;
-            let since_ms = join.map(|join| join.pdu()).transpose()?.map_or(0, |join| join.origin_server_ts);
-            let room_id = reader.room_id(room)?.to_string();
-            rooms.push(PartialRoom { room_id, join_event_id: event_id, since_ms, servers, is_left, is_past });
+            rooms.push(PartialRoom::of(reader, room, PartialJoin { event_id, servers }, true)?);
         }
         Ok(rooms)
+    }
+}
+
+impl PartialRoom {
+    fn of(reader: &Reader, room: RoomNum, row: PartialJoin, is_past: bool) -> Result<PartialRoom> {
+        let PartialJoin { event_id, servers } = row;
+        let is_left = !reader.is_server_in_room(&reader.shared.server_name, room)?;
+        let join = reader.event_num(&event_id)?.map(|num| reader.event(num)).transpose()?;
+        let since_ms = join.map(|join| join.pdu()).transpose()?.map_or(0, |join| join.origin_server_ts);
+        let room_id = reader.room_id(room)?.to_string();
+        Ok(PartialRoom { room_id, join_event_id: event_id, since_ms, servers, is_left, is_past })
     }
 }

@@ -44,7 +44,7 @@ pub struct Completions {
     rooms: Mutex<HashMap<String, Progress>>,
     /// Wakes who waits for one of them.
     ended: Notify,
-    /// Wakes who pauses between two rounds, for the room may have been joined anew.
+    /// Wakes who pauses between two rounds, for the room may have been joined anew, or a server be back.
     overtaken: Notify,
 }
 
@@ -64,6 +64,11 @@ pub struct Progress {
     pub last_error: Option<Failure>,
     /// When the next round begins, in milliseconds since the epoch.
     pub next_try_ts: Option<u64>,
+    /// The servers that gave no answer at all in the last round, and whether one of them was heard from since.
+    #[serde(skip)]
+    unreached: Vec<String>,
+    #[serde(skip)]
+    is_heard: bool,
 }
 
 /// What is being done.
@@ -91,13 +96,14 @@ pub struct Failure {
 }
 
 impl Completions {
-    /// Waits while the members of a room are being fetched.
-    pub async fn ended(&self, room_id: &str) {
+    /// Waits while members of a room are being fetched, as long as those are that are `awaited`.
+    async fn ended(&self, room_id: &str, awaited: impl Fn() -> bool) {
         loop {
             let mut ended = pin!(self.ended.notified());
             // From here on nothing is missed.
             ended.as_mut().enable();
-            if !self.rooms.lock().contains_key(room_id) {
+            let is_at_it = self.rooms.lock().contains_key(room_id);
+            if !is_at_it || !awaited() {
                 return;
             }
             ended.await;
@@ -107,6 +113,11 @@ impl Completions {
     /// How far a room is; nothing if nobody is at it.
     pub fn progress(&self, room_id: &str) -> Option<Progress> {
         self.rooms.lock().get(room_id).cloned()
+    }
+
+    /// Whether a server of those was heard from that could not be asked; this is told once.
+    fn is_heard(&self, room_id: &str) -> bool {
+        self.rooms.lock().get_mut(room_id).is_some_and(|progress| std::mem::take(&mut progress.is_heard))
     }
 
     fn note(&self, room_id: &str, what: impl FnOnce(&mut Progress)) {
@@ -134,20 +145,35 @@ pub fn take_up(ctx: &Arc<Context>) {
     }
 }
 
+/// Asks a server again that could not be asked, and is heard from.
+pub fn take_up_of(ctx: &Context, server: &str) {
+    let completions = &ctx.federation.completions;
+    for progress in completions.rooms.lock().values_mut() {
+        progress.is_heard |= progress.unreached.iter().any(|unreached| unreached == server);
+    }
+    completions.overtaken.notify_waiters();
+}
+
 /// Begins to fetch the members of a room that was just entered without them.
 pub fn start(ctx: &Arc<Context>, room_id: &str) {
-    if let Some(room) = lacking(ctx, room_id) {
+    if let Some(room) = lacking(ctx, room_id).into_iter().next() {
         begin(ctx, room);
     }
 }
 
-/// What is known of a room that lacks members, if it does.
-fn lacking(ctx: &Context, room_id: &str) -> Option<PartialRoom> {
+/// Waits while the members are being fetched that a room lacks as it is now. Whom an earlier stay in it lacks may be told by nobody.
+pub async fn until_whole(ctx: &Context, room_id: &str) {
+    let lacks_some = || lacking(ctx, room_id).iter().any(|room| !room.is_past);
+    ctx.federation.completions.ended(room_id, lacks_some).await;
+}
+
+/// The joins of a room that lack members: the last one, or those of earlier stays.
+fn lacking(ctx: &Context, room_id: &str) -> Vec<PartialRoom> {
     match ctx.engine.read(&PartialRooms) {
-        Ok(rooms) => rooms.into_iter().find(|room| room.room_id == room_id),
+        Ok(rooms) => rooms.into_iter().filter(|room| room.room_id == room_id).collect(),
         Err(error) => {
             tracing::warn!(%error, room_id, "it cannot be told whether a room lacks members");
-            None
+            Vec::new()
         }
     }
 }
@@ -166,51 +192,67 @@ fn begin(ctx: &Arc<Context>, room: PartialRoom) {
     let work = ctx.clone();
     worker::run(ctx, "completion of a room", async move {
         let mark = Mark(&work.federation.completions, &room.room_id);
-        complete(&work, &room).await;
+        complete(&work, &room.room_id).await;
         drop(mark);
         follow_up(&work, &room.room_id);
-        // The room may have been left and joined anew meanwhile.
-        if let Some(later) =
-            lacking(&work, &room.room_id).filter(|later| later.join_event_id != room.join_event_id)
-        {
-            begin(&work, later);
-        }
+        // There may be other joins, or the room was left and joined anew meanwhile.
+        start(&work, &room.room_id);
     });
 }
 
-/// Asks until the room is whole, or this server is in it no more, or by another join.
-async fn complete(ctx: &Arc<Context>, room: &PartialRoom) {
+/// Asks until what one of the room's joins lacks is here, or there are others to be asked for, or this server is in the room no more.
+async fn complete(ctx: &Arc<Context>, room_id: &str) {
     let begun = Instant::now();
     let mut pause = PAUSE_MIN;
-    let completions = &ctx.federation.completions;
+    let joins = lacking(ctx, room_id);
+    let last = joins.len().saturating_sub(1);
     for round in 0.. {
-        let round_begun = Instant::now();
-        for server in asked_in(round, &room.servers) {
-            match complete_by(ctx, room, server, round_begun).await {
-                Ok(members) => {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    tracing::info!(room_id = room.room_id, server, members, seconds, "a room is whole");
-                    return;
-                }
-                Err(error) => {
-                    tracing::info!(room_id = room.room_id, server, error = %error.error, "a server does not tell a room's members");
-                    let (server, error) = (server.clone(), error.error.into_owned());
-                    let failure = Failure { server, error, ts: ctx.engine.now_ms() };
-                    completions.note(&room.room_id, |progress| progress.last_error = Some(failure));
-                }
+        // One that nobody tells of is not to keep the others waiting: a round is for one of them.
+        for (turn, join) in joins.iter().enumerate() {
+            if complete_in(ctx, join, round, begun).await {
+                return;
+            }
+            let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
+            ctx.federation.completions.note(room_id, |progress| {
+                progress.stage = Stage::Waiting;
+                progress.rounds_failed += 1;
+                progress.next_try_ts = Some(next_try);
+            });
+            if !paused(ctx, &joins, pause).await {
+                return;
+            }
+            if turn == last {
+                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        let next_try = ctx.engine.now_ms().saturating_add(pause.as_millis() as u64);
-        completions.note(&room.room_id, |progress| {
-            progress.stage = Stage::Waiting;
-            progress.rounds_failed += 1;
-            progress.next_try_ts = Some(next_try);
-        });
-        if !paused(ctx, room, pause).await {
+        if joins.is_empty() {
             return;
         }
-        pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// One round for one join, which has had so many before. Returns whether what it lacks is here.
+async fn complete_in(ctx: &Arc<Context>, join: &PartialRoom, round: usize, begun: Instant) -> bool {
+    let (room_id, round_begun) = (&join.room_id, Instant::now());
+    ctx.federation.completions.note(room_id, |progress| {
+        (progress.unreached, progress.is_heard) = (Vec::new(), false);
+    });
+    for server in asked_in(round, &join.servers) {
+        match complete_by(ctx, join, server, round_begun).await {
+            Ok(members) => {
+                let seconds = begun.elapsed().as_secs_f64();
+                tracing::info!(room_id, server, members, seconds, "a room is whole");
+                return true;
+            }
+            Err(error) => {
+                tracing::info!(room_id, server, error = %error.error, "a server does not tell a room's members");
+                let (server, error) = (server.clone(), error.error.into_owned());
+                let failure = Failure { server, error, ts: ctx.engine.now_ms() };
+                ctx.federation.completions.note(room_id, |progress| progress.last_error = Some(failure));
+            }
+        }
+    }
+    false
 }
 
 /// The servers that are asked in a round, counted from zero. Whoever is in the room may be of help, however many there are that are
@@ -223,20 +265,26 @@ fn asked_in(round: usize, servers: &[String]) -> impl Iterator<Item = &String> {
     resident.iter().chain(in_turn)
 }
 
-/// Whether the room still lacks members since this join, and this server is in it.
-fn is_asked_for(ctx: &Context, room: &PartialRoom) -> bool {
-    lacking(ctx, &room.room_id).is_some_and(|now| !now.is_left && now.join_event_id == room.join_event_id)
+/// Whether it is still these joins of a room that lack members, and this server is in it.
+fn are_asked_for(ctx: &Context, joins: &[PartialRoom]) -> bool {
+    let now = joins.first().map(|join| lacking(ctx, &join.room_id)).unwrap_or_default();
+    let ids = |joins: &[PartialRoom]| joins.iter().map(|join| join.join_event_id.clone()).collect::<Vec<_>>();
+    !now.iter().any(|join| join.is_left) && ids(&now) == ids(joins)
 }
 
-/// Waits for the next round. Returns at once, and false, when the room was joined anew; what happens in other rooms shortens nothing.
-async fn paused(ctx: &Context, room: &PartialRoom, pause: Duration) -> bool {
+/// Waits for the next round, until a server is heard from at most that could not be asked. Returns at once, and false, when the room was
+/// joined anew; what happens in other rooms shortens nothing.
+async fn paused(ctx: &Context, joins: &[PartialRoom], pause: Duration) -> bool {
     let mut over = pin!(sleep(pause));
     loop {
         let mut overtaken = pin!(ctx.federation.completions.overtaken.notified());
         overtaken.as_mut().enable();
         // From here on nothing is missed.
-        if !is_asked_for(ctx, room) {
+        if !are_asked_for(ctx, joins) {
             return false;
+        }
+        if joins.first().is_some_and(|join| ctx.federation.completions.is_heard(&join.room_id)) {
+            return true;
         }
         tokio::select! {
             () = &mut over => return true,
@@ -264,7 +312,12 @@ async fn complete_by(
         progress.state_events_expected = None;
     });
     let received = |bytes| note(&|progress| progress.bytes_received = bytes);
-    let (whole, _memory) = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await?;
+    let told = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await;
+    if told.as_ref().is_err_and(RemoteError::is_silence) {
+        note(&|progress| progress.unreached.push(server.to_owned()));
+        ctx.federation.unreached.note(server, Instant::now().into_std());
+    }
+    let (whole, _memory) = told?;
     let told = whole.pdus.len() + whole.auth_chain.len();
     tracing::info!(room_id = room.room_id, server, events = told, "a room's members have come");
     note(&|progress| {
@@ -359,6 +412,8 @@ pub fn partial_joins(ctx: &Context) -> Result<Vec<PartialJoin>, ApiError> {
     };
     let mut joins: Vec<PartialJoin> = rooms.map(shown).collect();
     joins.sort_by(|one, other| one.room_id.cmp(&other.room_id));
+    // Of several earlier stays in a room, one stands for all.
+    joins.dedup_by(|later, first| later.room_id == first.room_id);
     Ok(joins)
 }
 
@@ -393,7 +448,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a fault of ours");
         });
-        let (fallen, ()) = tokio::join!(falls, completions.ended("!a:here.test"));
+        let (fallen, ()) = tokio::join!(falls, completions.ended("!a:here.test", || true));
         assert!(fallen.is_none() && completions.progress("!a:here.test").is_none());
     }
 }

@@ -69,6 +69,11 @@ struct StandardError {
 }
 
 impl RemoteError {
+    /// Whether there was no answer at all.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, RemoteError::Timeout | RemoteError::Unreachable(_))
+    }
+
     /// An answer that is not taken, which is counted. `cause` is a sentence.
     pub fn bad_answer(reason: &'static str, cause: impl Into<String>) -> RemoteError {
         refusals::answer(reason);

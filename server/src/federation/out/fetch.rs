@@ -171,6 +171,13 @@ pub fn keys_came(ctx: &Arc<Context>, server_name: &str) {
     unchecked::keys_came(ctx, server_name);
 }
 
+/// Goes on with what rests of a server's events, which could not be asked for what they lack.
+pub fn take_up_of(ctx: &Arc<Context>, origin: &str) {
+    for errand in ctx.federation.fetches.resting_of(origin) {
+        start(ctx, errand, true);
+    }
+}
+
 fn start(ctx: &Arc<Context>, errand: Errand, is_news: bool) {
     let attempts = ctx.federation.fetches.attempts(&errand);
     if !ctx.federation.fetches.begin(&errand, is_news) {
@@ -220,6 +227,9 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     }
     if is_done {
         return Ok(Left::Nothing);
+    }
+    if servers.contains(origin) && !asking.servers.contains(origin) {
+        ctx.federation.unreached.note(origin, Instant::now());
     }
     let lacks = asking.lacks(ctx);
     let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
@@ -354,7 +364,7 @@ async fn ask_each(
             Err(failure) => {
                 tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
                 heard.is_in_vain = false;
-                if matches!(failure, RemoteError::Timeout | RemoteError::Unreachable(_)) {
+                if failure.is_silence() {
                     heard.silent.push(server.clone());
                 }
             }

@@ -128,6 +128,15 @@ impl Fetches {
         resting.map(|(errand, _)| errand.clone()).collect()
     }
 
+    /// What rests of one server's events.
+    pub fn resting_of(&self, origin: &str) -> Vec<Errand> {
+        let errands = self.errands.lock();
+        let resting = errands
+            .iter()
+            .filter(|(errand, stage)| errand.origin == origin && matches!(stage, Stage::Resting { .. }));
+        resting.map(|(errand, _)| errand.clone()).collect()
+    }
+
     pub fn attempts(&self, errand: &Errand) -> usize {
         match self.errands.lock().get(errand) {
             Some(Stage::Resting { attempts, .. }) => *attempts,
@@ -212,6 +221,22 @@ mod tests {
         assert!(fetches.begin(&errand, true));
         drop(turn);
         assert!(!fetches.begin(&errand, true), "the next one is at it still");
+    }
+
+    #[test]
+    fn what_rests_of_a_servers_events_is_found() {
+        let fetches = Fetches::default();
+        let errand =
+            |room: &str, origin: &str| Errand { room_id: room.to_owned(), origin: origin.to_owned() };
+        for (room, origin) in
+            [("!a:here.test", "a.test"), ("!b:here.test", "a.test"), ("!a:here.test", "b.test")]
+        {
+            assert!(fetches.begin(&errand(room, origin), true));
+        }
+        assert!(fetches.resting_of("a.test").is_empty(), "somebody is at them");
+        fetches.end(&errand("!a:here.test", "a.test"), Left::default(), 0);
+        fetches.end(&errand("!a:here.test", "b.test"), Left::default(), 0);
+        assert_eq!(fetches.resting_of("a.test"), [errand("!a:here.test", "a.test")]);
     }
 
     fn lacking(server_name: &str) -> Vec<MissingKey> {

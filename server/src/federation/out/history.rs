@@ -30,6 +30,7 @@ use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 use self::lacking::{Elsewhere, Told, told_elsewhere};
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
+use super::complete::until_whole;
 use super::fetch::{bytes_of, servers_to_ask, take_in};
 use super::keys::put_off;
 use super::pruned;
@@ -283,7 +284,7 @@ fn begin(ctx: &Arc<Context>, stretch: &Stretch) -> Turn {
 /// Fills one gap after the other until the page runs into none, or it leads no further.
 async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError> {
     // The state before what is filled in follows from that of the join, which is to be whole.
-    if timeout(TIME_MAX, ctx.federation.completions.ended(&stretch.room_id)).await.is_err() {
+    if timeout(TIME_MAX, until_whole(ctx, &stretch.room_id)).await.is_err() {
         // What is on its way is waited for; only where nobody tells the members do pages go on without what is missing.
         let progress = ctx.federation.completions.progress(&stretch.room_id);
         if progress.is_some_and(|progress| progress.rounds_failed > 0)

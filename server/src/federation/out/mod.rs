@@ -48,6 +48,7 @@ mod state_memory;
 pub mod timestamp;
 mod transaction;
 pub mod unchecked;
+pub mod unreached;
 mod untold;
 
 use std::sync::Arc;
@@ -90,6 +91,8 @@ pub struct Federation {
     pub missing_lists: devices::MissingLists,
     /// Rooms whose members are fetched.
     completions: complete::Completions,
+    /// Servers that could not be asked for the one or the other.
+    unreached: unreached::Unreached,
     /// A server has taken a transaction.
     taken: Notify,
     merges: ends::Merges,
@@ -129,6 +132,7 @@ impl Federation {
             unchecked: unchecked::UncheckedRooms::default(),
             missing_lists: devices::MissingLists::default(),
             completions: complete::Completions::default(),
+            unreached: unreached::Unreached::default(),
             taken: Notify::default(),
             merges: ends::Merges::default(),
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),

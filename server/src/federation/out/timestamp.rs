@@ -16,6 +16,7 @@ use warren_engine::view::federation::IncomingRoom;
 use warren_engine::view::{ClosestEvent, EventByTimestamp};
 
 use super::ask::{Ask, path};
+use super::complete::until_whole;
 use super::fetch::{events, servers_to_ask, take_in};
 use super::{Asker, RemoteError, pruned};
 use crate::context::Context;
@@ -40,7 +41,7 @@ pub async fn closest(
     };
     let work = async {
         // The state before what is taken in goes with that of the join, which is to be whole.
-        ctx.federation.completions.ended(room_id).await;
+        until_whole(ctx, room_id).await;
         let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
         let asking = Asking { ctx, wanted, here: &here, gap, version, servers: &servers };
         for server in &servers {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    command::{Prune, PruneProgress, ResetDestination},
+    command::{Prune, PruneProgress, ResetDestination, SetTyping},
     fixture::put,
     room::outgoing,
     view::federation::{DestinationOf, EventsById},
@@ -142,6 +142,45 @@ fn who_is_tried_when_an_administrator_wants_it_catches_up_all_the_same() {
     // That is over.
     ["and on", "and so on"].iter().for_each(|body| drop(world.message(ROOM, ALICE, body)));
     assert_eq!(comes_back(&world, &first), ["and on", "and so on"]);
+}
+
+/// Somebody's typing fails, and is stale when the server might be tried again.
+fn fails_with_what_is_soon_stale(world: &World) {
+    let typing = SetTyping { room_id: ROOM.into(), user: ALICE.into(), typing: true, timeout_ms: None };
+    world.engine.write(typing).wait().unwrap();
+    assert_eq!(due(world), [THERE.into()]);
+    let NextUp { transaction, delivered_to, .. } = ask(world, THERE, None);
+    assert!(transaction.is_none());
+    let edus = EphemeralEdus { destination: THERE, delivered_to, is_all: true, limit: EDUS_MAX };
+    assert_eq!(world.engine.read(&edus).unwrap().len(), 1);
+    leave_until(world, fail(world));
+}
+
+#[test]
+fn who_is_well_and_has_nothing_left_for_it_is_failing_no_more() {
+    for is_reset in [false, true] {
+        let world = world();
+        assert_eq!(deliver_all(&world), [sent(THERE, &[])]);
+        fails_with_what_is_soon_stale(&world);
+        world.pass_ms(27_000);
+        assert!(due(&world).is_empty(), "nothing is left by which it would be tried");
+        let failures = || world.engine.read(&DestinationOf(THERE)).unwrap().failures;
+        assert_eq!(failures(), 1);
+        match is_reset {
+            true => {
+                assert!(world.engine.write(ResetDestination { destination: THERE.into() }).wait().unwrap())
+            }
+            false => hear_as_served(&world),
+        }
+        assert_eq!(failures(), 0, "{is_reset}");
+        // What it misses later is not to count from then.
+        assert_eq!(deliver_all(&world), [sent(THERE, &[])]);
+        let row = world.ask(|reader| Ok(outbox::destination(reader, reader.text_num(THERE)?.unwrap())?));
+        assert_eq!(row.failing_since_ms, 0);
+        assert!(!world.engine.read(&MayBeBack(THERE)).unwrap(), "that is noted once");
+        world.message(ROOM, ALICE, "and on");
+        assert_eq!(deliver_all(&world), [sent(THERE, &["and on"])]);
+    }
 }
 
 #[test]

@@ -1,0 +1,114 @@
+"""A server that cannot be asked for what this one lacks is asked less and less often, and at once when it is heard from."""
+
+import pytest
+
+from harness.client import bodies, timeline
+from harness.clock import Clock
+from harness.omitting import PARTIAL_JOINS, Omitting
+from harness.rooms import joined_members, via
+from harness.server import sound
+from harness.waiting import until
+
+# What passes of time at each look, and how much in all before a sign of life counts for sure: less than any pause that is left.
+STEP_SECONDS, HEARD_SECONDS = 2, 14
+# Less than the pauses, which are longer than a minute in all.
+SOON_SECONDS = 30
+
+
+class Unreachable(Omitting):
+    """Is out of reach once it was asked for the members that it left out."""
+
+    def answer_state(self, values, query, body):
+        if not self.was_asked.is_set():
+            self.was_asked.set()
+            self.closes_all = True
+            return 503, {"errcode": "M_UNKNOWN", "error": "Not now"}
+        return super().answer_state(values, query, body)
+
+
+@pytest.fixture
+def resident_kind():
+    return Unreachable
+
+
+@pytest.fixture
+def clock(tmp_path):
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+def warren(network, tmp_path, clock):
+    server = network.server(tmp_path)
+    server.environment = clock.environment
+    server.admin_password = server.make_administrator("warden")
+    with sound(server):
+        yield server
+
+
+@pytest.fixture
+def base_url(warren):
+    return warren.base_url
+
+
+@pytest.fixture
+def passes_until(clock, nobody):
+    """Lets time pass until something holds."""
+
+    def wait(condition):
+        def look():
+            clock.passes(STEP_SECONDS)
+            # Whoever sleeps is woken.
+            nobody.get("/_matrix/client/versions")
+            return condition()
+
+        return until(look)
+
+    return wait
+
+
+def is_heard_until(resident, server, clock, condition):
+    """The server is in reach, and sends requests, until something holds; little time passes meanwhile."""
+    resident.closes_all, passed = False, 0
+
+    def look():
+        nonlocal passed
+        if passed < HEARD_SECONDS:
+            clock.passes(STEP_SECONDS)
+            passed += STEP_SECONDS
+        assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+        return condition()
+
+    until(look, SOON_SECONDS)
+
+
+def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passes_until):
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = resident.join(warren, room)
+    resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "missing"})
+    late = resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "late"})
+    resident.closes_all = True
+    resident.transact(warren, [late])
+
+    def attempts():
+        return len([target for target in resident.lost if "get_missing_events" in target])
+
+    # The pause behind the second attempt is a minute; one may go lost twice.
+    for _ in range(2):
+        before = attempts()
+        passes_until(lambda before=before: attempts() > before)
+    is_heard_until(resident, warren, clock, lambda: "late" in bodies(timeline(alice.sync(), room)))
+
+
+def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, resident, passes_until):
+    copy = resident.create()
+    resident.come(copy, resident.user("other"))
+    resident.may_tell.set()
+    alice.join(copy.room_id, query=via(resident))
+
+    def failed():
+        return admin.get(PARTIAL_JOINS)["rooms"][0]["rounds_failed"]
+
+    # The pause is 160 seconds then.
+    passes_until(lambda: failed() > 5)
+    is_heard_until(resident, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    assert joined_members(alice, copy.room_id) == {resident.user(), resident.user("other"), alice.user_id}
