@@ -1,6 +1,7 @@
 """Whose devices are followed as users of several servers come together and go apart (server-server API, "Device Management")."""
 
 import base64
+import itertools
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from harness.client import Client
 from harness.events import id_of
 from harness.omitting import Omitting
 from harness.participant import SECONDS_MAX, Participant, path
+from harness.peer import now_ms
 from harness.rooms import see, via
 from harness.waiting import until
 
@@ -238,10 +240,13 @@ def test_who_was_out_of_all_rooms_unseen_is_asked_about_anew(server, alice, resi
     """Their server told nobody here of their devices meanwhile. That they were out is not seen: what is missing nobody tells, and by
     the state that is told they are in the room, though by another join."""
     bob, copy = resident.user("bob"), resident.create()
+    # Of a leave and a join that have the same time, state resolution takes the one with the greater id.
+    times = itertools.count(now_ms())
 
     def member(membership, **content):
         content["membership"] = membership
-        return resident.next(copy, "m.room.member", content, sender=bob, state_key=bob)
+        time = next(times)
+        return resident.next(copy, "m.room.member", content, sender=bob, state_key=bob, origin_server_ts=time)
 
     member("join")
     lists(resident, bob, 5, "OLD")
