@@ -204,6 +204,19 @@ def test_new_devices_of_a_server_that_counts_otherwise_are_noticed(server, alice
         until(lambda: known(alice, bob) == set(devices))
 
 
+def test_a_list_is_asked_for_where_a_restored_server_tells_of_a_device_without_keys(server, alice, resident):
+    """It has lost a device, and tells of a new one before that has keys, at a position that it had been at before."""
+    bob = resident.user()
+    lists(resident, bob, 52, "B", "LOST")
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    resident.join(server, alice.create_room(preset="public_chat"))
+    until(lambda: known(alice, bob) == {"B", "LOST"})
+    lists(resident, bob, 52, "B")
+    update = {"user_id": bob, "device_id": "NEW", "stream_id": 52, "prev_id": [48]}
+    resident.transact(server, edus=[{"edu_type": UPDATE, "content": update}])
+    until(lambda: known(alice, bob) == {"B"})
+
+
 def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, network):
     slow, may_tell = network.peer(kind=Participant), threading.Event()
 
