@@ -57,7 +57,9 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
         UserNews::Membership(room) => row.room_id(*room)?.is_some(),
         UserNews::AccountData(kind) => data_pos(row, EVERYWHERE, kind)? == Some(pos),
         UserNews::RoomAccountData(room, kind) => data_pos(row, *room, kind)? == Some(pos),
-        UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) => row.expect_user(*of)?,
+        UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) | UserNews::KeySigned(of) => {
+            row.expect_user(*of)?
+        }
     };
     if row.expect(agrees, "it tells of what is not there") {
         row.seen.uses_position(pos);

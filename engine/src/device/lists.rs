@@ -17,7 +17,7 @@ use crate::{
     outbox,
     room::servers,
     store::{
-        Direction, Reader, Tx, schema,
+        Direction, Reader, StorageError, Tx, schema,
         schema::{Membership, OutgoingEdu, UserNews},
     },
     stream::Touch,
@@ -133,10 +133,10 @@ fn tell(tx: &mut Tx, user: UserNum, told: BTreeSet<UserNum>) {
     }
 }
 
-/// Tells only `user` that what they see of the keys of `of` changed.
+/// Tells only `user`, who has signed a key of `of`, that what they see of their keys changed.
 pub fn changed_for(tx: &mut Tx, user: UserNum, of: UserNum) {
     let pos = tx.next_position();
-    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::DeviceList(of));
+    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::KeySigned(of));
     tx.touch(Touch::User(user));
 }
 
@@ -195,28 +195,11 @@ pub fn between(
     to: StreamPos,
     rooms: RoomChanges<'_>,
 ) -> Result<DeviceLists> {
-    let mut changed = BTreeSet::new();
-    let mut gone = BTreeSet::new();
-    let mut has_moved = false;
     let (start, end) = (StreamPos(from.0.saturating_add(1)), StreamPos(to.0.saturating_add(1)));
-    reader.scan_between(
-        &schema::USER_STREAM,
-        &(user, start),
-        &(user, end),
-        Direction::Forward,
-        |(_, _), news| {
-            match news {
-                UserNews::DeviceList(other) => drop(changed.insert(other)),
-                UserNews::DeviceListLeft(other) => drop(gone.insert(other)),
-                UserNews::Membership(_) => has_moved = true,
-                _ => {}
-            }
-            true
-        },
-    )?;
+    let OwnNews { mut changed, signed, mut gone, has_moved } = own_news(reader, user, start, end)?;
     let own_change = changed.contains(&user);
     // They were told of while they shared a room with the user, which they do no longer if the user has gone out of it. Where
-    // the others have, it is seen below; and of somebody whose keys the user has signed the user is told without any room.
+    // the others have, it is seen below.
     let told = if has_moved { changed.clone() } else { BTreeSet::new() };
     for room in rooms.with_news.iter().chain(rooms.joined).chain(rooms.left) {
         let (start, end) = ((*room, start), (*room, end));
@@ -245,7 +228,44 @@ pub fn between(
         gone.union(if rooms.left.is_empty() { &told } else { &changed }).copied().collect();
     let left = out_of_sight(reader, user, doubtful)?;
     changed.retain(|other| !left.contains(other));
+    // It takes no room to see whom one has signed.
+    changed.extend(signed);
     Ok(DeviceLists { changed, left: left.intersection(&gone).copied().collect() })
+}
+
+/// What the user's own entries tell of lists.
+#[derive(Default)]
+struct OwnNews {
+    /// Whose devices or keys changed while they shared a room with the user.
+    changed: BTreeSet<UserNum>,
+    /// Of whom the user has signed a key.
+    signed: BTreeSet<UserNum>,
+    /// Who shares no room with the user any more.
+    gone: BTreeSet<UserNum>,
+    /// Whether a membership of the user changed.
+    has_moved: bool,
+}
+
+/// The user's own entries from `start` up to `end`.
+fn own_news(
+    reader: &Reader,
+    user: UserNum,
+    start: StreamPos,
+    end: StreamPos,
+) -> Result<OwnNews, StorageError> {
+    let mut found = OwnNews::default();
+    let (start, end) = ((user, start), (user, end));
+    reader.scan_between(&schema::USER_STREAM, &start, &end, Direction::Forward, |(_, _), news| {
+        match news {
+            UserNews::DeviceList(other) => drop(found.changed.insert(other)),
+            UserNews::KeySigned(other) => drop(found.signed.insert(other)),
+            UserNews::DeviceListLeft(other) => drop(found.gone.insert(other)),
+            UserNews::Membership(_) => found.has_moved = true,
+            UserNews::AccountData(_) | UserNews::RoomAccountData(..) => {}
+        }
+        true
+    })?;
+    Ok(found)
 }
 
 /// Those of `others` who share no room with `user` now.

@@ -144,6 +144,10 @@ fn who_signs_keys_without_sharing_a_room_tells_their_own_devices() {
     expect(&world, &alice.id, from, &["carol"], &[]);
     assert_eq!(synced(&world, &alice.id, from), json!({"changed": [carol.id], "left": []}));
     expect(&world, &carol.id, from, &[], &[]);
+    // Also if something else happened to the user in between.
+    world.room(ROOM, &alice.id, None);
+    expect(&world, &alice.id, from, &["carol"], &[]);
+    assert_eq!(synced(&world, &alice.id, from), json!({"changed": [carol.id], "left": []}));
 }
 
 /// How many rows it takes a user of so many rooms to learn that somebody has new keys.
