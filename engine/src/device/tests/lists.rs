@@ -195,6 +195,55 @@ fn who_is_invited_is_told_nothing_of_members() {
 }
 
 #[test]
+fn who_is_invited_or_knocks_may_be_written_for_by_those_in_the_room() {
+    let (world, alice, bob, carol) = world();
+    world.state(ROOM, &alice, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    for (sender, membership) in [(&alice, "invite"), (&carol, "knock")] {
+        let from = world.engine.position();
+        world.member(ROOM, sender, &carol, membership).unwrap();
+        for user in [&alice, &bob] {
+            expect(&world, user, from, &["carol"], &[]);
+            assert_eq!(synced(&world, user, from), json!({"changed": [carol], "left": []}));
+        }
+        expect(&world, &carol, from, &[], &[]);
+        world.leave(ROOM, &carol);
+        expect(&world, &alice, from, &[], &[]);
+    }
+    let from = world.engine.position();
+    world.member(ROOM, &alice, "@dora:there.example", "invite").unwrap();
+    assert_eq!(changes(&world, &alice, from).changed, ["@dora:there.example"]);
+}
+
+#[test]
+fn who_has_left_and_is_invited_again_is_not_gone() {
+    let (world, alice, bob, _) = world();
+    let from = world.engine.position();
+    world.leave(ROOM, &bob);
+    new_keys(&world, &bob, 1);
+    let between = world.engine.position();
+    expect(&world, &alice, from, &[], &["bob"]);
+    world.member(ROOM, &alice, &bob, "invite").unwrap();
+    for from in [from, between] {
+        expect(&world, &alice, from, &["bob"], &[]);
+        assert_eq!(synced(&world, &alice, from), json!({"changed": [bob], "left": []}));
+    }
+}
+
+#[test]
+fn who_comes_into_a_room_learns_of_those_invited_there() {
+    let (world, alice, bob, carol) = world();
+    let dora = register(&world, "dora", &["D"]);
+    world.member(ROOM, &alice, &carol, "invite").unwrap();
+    let from = world.engine.position();
+    world.join(ROOM, &dora);
+    expect(&world, &dora, from, &["alice", "bob", "carol"], &[]);
+    assert_eq!(synced(&world, &dora, from), json!({"changed": [alice, bob, carol], "left": []}));
+    let from = world.engine.position();
+    world.leave(ROOM, &dora);
+    expect(&world, &dora, from, &[], &["alice", "bob"]);
+}
+
+#[test]
 fn only_what_lies_between_the_positions_is_told() {
     let (world, alice, bob, _) = world();
     new_keys(&world, &alice, 1);
