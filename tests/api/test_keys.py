@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from harness.client import PASSWORD
+from harness.client import PASSWORD, joined
 
 
 def key():
@@ -193,6 +193,23 @@ def test_the_last_shared_room_left(alice, bob, room):
     bob.leave(room)
     left = alice.sync_until(lambda a: a.get("device_lists", {}).get("left"))
     assert left == [bob.user_id]
+
+
+def test_who_is_invited_may_have_other_devices_by_now(alice, bob, room):
+    """Clients encrypt for who is invited, too. What they know of them is of when they were there last."""
+    upload(bob, device_keys=device_keys(bob))
+    bob.leave(room)
+    alice.sync()
+    other = bob.login()
+    upload(other, device_keys=device_keys(other))
+    assert not alice.sync().get("device_lists", {}).get("changed")
+    alice.invite(room, bob)
+    lists = alice.sync_until(lambda answer: answer.get("device_lists"))
+    assert (lists["changed"], lists.get("left", [])) == ([bob.user_id], [])
+    # Nor does the invite's end take them away: whose devices are followed by then is as it was.
+    bob.leave(room)
+    seen = alice.sync_until(lambda answer: joined(answer, room) and answer)
+    assert not seen.get("device_lists", {}).get("left")
 
 
 # -- cross-signing ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Whose devices are followed as users of several servers come together and go apart (server-server API, "Device Management")."""
 
 import base64
+import itertools
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ from harness.client import Client
 from harness.events import id_of
 from harness.omitting import Omitting
 from harness.participant import SECONDS_MAX, Participant, path
+from harness.peer import now_ms
 from harness.rooms import see, via
 from harness.waiting import until
 
@@ -202,6 +204,19 @@ def test_new_devices_of_a_server_that_counts_otherwise_are_noticed(server, alice
         until(lambda: known(alice, bob) == set(devices))
 
 
+def test_a_list_is_asked_for_where_a_restored_server_tells_of_a_device_without_keys(server, alice, resident):
+    """It has lost a device, and tells of a new one before that has keys, at a position that it had been at before."""
+    bob = resident.user()
+    lists(resident, bob, 52, "B", "LOST")
+    resident.answers[path("v1/user/keys/query")] = lambda _: (200, {"device_keys": {}})
+    resident.join(server, alice.create_room(preset="public_chat"))
+    until(lambda: known(alice, bob) == {"B", "LOST"})
+    lists(resident, bob, 52, "B")
+    update = {"user_id": bob, "device_id": "NEW", "stream_id": 52, "prev_id": [48]}
+    resident.transact(server, edus=[{"edu_type": UPDATE, "content": update}])
+    until(lambda: known(alice, bob) == {"B"})
+
+
 def test_a_slow_server_holds_up_nobody_elses_lists(server, alice, resident, network):
     slow, may_tell = network.peer(kind=Participant), threading.Event()
 
@@ -238,10 +253,13 @@ def test_who_was_out_of_all_rooms_unseen_is_asked_about_anew(server, alice, resi
     """Their server told nobody here of their devices meanwhile. That they were out is not seen: what is missing nobody tells, and by
     the state that is told they are in the room, though by another join."""
     bob, copy = resident.user("bob"), resident.create()
+    # Of a leave and a join that have the same time, state resolution takes the one with the greater id.
+    times = itertools.count(now_ms())
 
     def member(membership, **content):
         content["membership"] = membership
-        return resident.next(copy, "m.room.member", content, sender=bob, state_key=bob)
+        time = next(times)
+        return resident.next(copy, "m.room.member", content, sender=bob, state_key=bob, origin_server_ts=time)
 
     member("join")
     lists(resident, bob, 5, "OLD")

@@ -9,7 +9,7 @@ use crate::{
     room::room_version,
     store::{
         Direction, Key, Positioned, StorageError, Value, schema,
-        schema::{EventHeader, EventStatus, MemberChange, Membership, UserNews},
+        schema::{EventHeader, EventStatus, MemberChange, Membership, Move, UserNews},
     },
 };
 
@@ -36,10 +36,10 @@ pub(super) fn passes() -> Vec<Pass> {
         Pass::over(&schema::USER_STREAM, |row, (user, pos), news| user_news(row, user, pos, &news)),
         Pass::over(&schema::MEMBER_STREAM, |row, (room, pos), change| {
             row.expect_user(change.user)?;
-            if let Some((is, _)) = change_at(row, room, pos, change.user)? {
-                let joined = is == Some(Membership::Join);
-                if !row.expect(change.joined == joined, "the membership event says something else") {
-                    row.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { joined, ..change });
+            if let Some((is, was)) = change_at(row, room, pos, change.user)? {
+                let (agrees, to) = agrees_with(is, was, change.to);
+                if !row.expect(agrees, "the membership event says something else") {
+                    row.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { to, ..change });
                 }
             }
             Ok(())
@@ -57,7 +57,9 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
         UserNews::Membership(room) => row.room_id(*room)?.is_some(),
         UserNews::AccountData(kind) => data_pos(row, EVERYWHERE, kind)? == Some(pos),
         UserNews::RoomAccountData(room, kind) => data_pos(row, *room, kind)? == Some(pos),
-        UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) => row.expect_user(*of)?,
+        UserNews::DeviceList(of) | UserNews::DeviceListLeft(of) | UserNews::KeySigned(of) => {
+            row.expect_user(*of)?
+        }
     };
     if row.expect(agrees, "it tells of what is not there") {
         row.seen.uses_position(pos);
@@ -65,6 +67,18 @@ fn user_news(row: &mut Row<'_>, user: UserNum, pos: StreamPos, news: &UserNews) 
         row.delete(&schema::USER_STREAM, &(user, pos));
     }
     Ok(())
+}
+
+/// Whether an event that makes `is` of `was` may have been told as a move, and as which it is told if not.
+fn agrees_with(is: Option<Membership>, was: Option<Membership>, told: Move) -> (bool, Move) {
+    match is {
+        Some(Membership::Join) => (told == Move::In, Move::In),
+        // Where the graph was forked, an invite may have taken the place of a join which it does not follow.
+        Some(Membership::Invite | Membership::Knock) => {
+            (told != Move::In, Move::between(was, is).unwrap_or(Move::Asked))
+        }
+        _ => (told == Move::Out, Move::Out),
+    }
 }
 
 /// A membership after and before.
@@ -144,11 +158,12 @@ pub(super) fn expect_of(
     if !is_told_later(row, &schema::USER_STREAM, user, pos, |later| *later == news)? {
         row.expect_row(&schema::USER_STREAM, &(user, pos), &news, problem)?;
     }
-    let joined = is == Membership::Join;
-    let is_told = is_told_later(row, &schema::MEMBER_STREAM, room, pos, |later| later.user == user)?;
-    if !is_told && (joined || was == Some(Membership::Join)) {
+    // That somebody was invited or knocked was not always told.
+    let Some(to @ (Move::In | Move::Out)) = Move::between(was, Some(is)) else { return Ok(()) };
+    let is_same = |later: &MemberChange| later.user == user && later.to != Move::Asked;
+    if !is_told_later(row, &schema::MEMBER_STREAM, room, pos, is_same)? {
         let problem = "the change of membership is not in the room's stream of members";
-        let change = MemberChange { user, joined };
+        let change = MemberChange { user, to };
         row.expect_row(&schema::MEMBER_STREAM, &(room, pos), &change, problem)?;
     }
     Ok(())

@@ -9,7 +9,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Check, Report, plan, repair};
 use crate::{
     core::num::{StreamPos, TextNum},
-    store::{Memory, schema},
+    store::{
+        Memory, schema,
+        schema::{MemberChange, Move},
+    },
 };
 use furnished::{Raw, furnish, furnished, open, people};
 
@@ -116,6 +119,17 @@ fn a_sound_store_is_not_written_to() {
     assert!(repaired.before.is_clean() && repaired.after.is_clean());
     assert!(repaired.mended.is_empty());
     assert!(before == Raw(&backend).everything(), "something was written");
+}
+
+#[test]
+fn invites_of_before_they_were_told_of_are_not_missed() {
+    let (backend, _) = furnished();
+    let raw = Raw(&backend);
+    let is_asked = |_: &_, change: &MemberChange| change.to == Move::Asked;
+    let (invite, _) = raw.find(&schema::MEMBER_STREAM, is_asked);
+    raw.delete(&schema::MEMBER_STREAM, &invite);
+    let report = check(&backend);
+    assert_eq!((findings(&report), report.mends), (Vec::new(), 0));
 }
 
 /// A stay that had ended hid the one before it from what should have ended that, and let another one begin.

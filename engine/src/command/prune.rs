@@ -22,7 +22,7 @@ use crate::{
     outbox::UNDELIVERED_KEPT_MS,
     store::{
         Direction, HOUR_MS, Key, Reader, StorageError, Tx, Value, expired, old_marks, schema,
-        schema::MemberChange,
+        schema::{MemberChange, Move},
     },
 };
 
@@ -134,10 +134,11 @@ impl Stage {
             Self::News(from) => {
                 superseded(tx, &schema::USER_STREAM, from, UserNum(u64::MAX), Some)?.map(Self::News)
             }
-            // Whether they came or went, what is told is where they are now; where a stay ended, the last entry says (`room::stay`).
+            // Whether they came or went, what is told is where they are now; where a stay ended, the last entry says (`room::stay`),
+            // also if they were invited since.
             Self::Members(from) => {
-                let user = |change: MemberChange| Some(change.user);
-                superseded(tx, &schema::MEMBER_STREAM, from, RoomNum(u64::MAX), user)?.map(Self::Members)
+                let subject = |change: MemberChange| Some((change.user, change.to == Move::Asked));
+                superseded(tx, &schema::MEMBER_STREAM, from, RoomNum(u64::MAX), subject)?.map(Self::Members)
             }
             Self::Messages(from) => federation::messages(tx, now_ms, &from)?.map(Self::Messages),
             Self::Counts(from) => federation::message_counts(tx, now_ms, from)?.map(Self::Counts),
@@ -417,6 +418,28 @@ mod tests {
         assert_eq!(bob_and_alice, 2);
         // Each one's membership, Bob's devices in both streams.
         assert_eq!(world.ask(|reader| Ok(count(reader, &schema::USER_STREAM))), 4);
+    }
+
+    #[test]
+    fn where_a_stay_ended_is_kept_though_its_user_was_invited_since() {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        for _ in 0..2 {
+            world.join(ROOM, BOB);
+            world.leave(ROOM, BOB);
+            world.member(ROOM, ALICE, BOB, "invite").unwrap();
+        }
+        prune(&world);
+        let moves: Vec<Move> = world.ask(|reader| {
+            let mut moves = Vec::new();
+            let all = |_: (RoomNum, StreamPos), change: MemberChange| {
+                moves.push(change.to);
+                true
+            };
+            reader.scan(&schema::MEMBER_STREAM, &(), Direction::Forward, all)?;
+            Ok(moves)
+        });
+        assert_eq!(moves, [Move::In, Move::Out, Move::Asked]);
     }
 
     #[test]

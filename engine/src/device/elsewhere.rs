@@ -136,14 +136,15 @@ pub fn update(tx: &mut Tx, user: UserNum, user_id: &str, update: &Update<'_>) ->
     Ok(Updated::Taken)
 }
 
-/// Whether an update tells of its device what is known of it, as one does that comes again.
+/// Whether an update tells of its device what is known of it, as one does that comes again. Of one without keys, of a device of which
+/// nothing is known, that cannot be said: a server that was restored from a copy tells so of a device that is new, and what it has
+/// lost of others is still known here.
 fn is_known(reader: &Reader, user: UserNum, user_id: &str, update: &Update<'_>) -> Result<bool> {
     let known = match reader.text_num(update.device_id)? {
         Some(device) => reader.get(&schema::DEVICE_KEYS, &(user, device))?.map(|keys| (device, keys)),
         None => None,
     };
     match (known, checked_keys(user_id, update.device_id, update.keys)?) {
-        (None, None) => Ok(true),
         (Some((device, known)), Some((told, own))) => {
             let name = reader.get(&schema::REMOTE_DEVICE_NAMES, &(user, device))?;
             let signatures = signatures::of(reader, user, user, device)?;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a change is a row in the news of each local user who shares a room with the changed user at that moment,
 //! and of the user. Who comes to share a room later learns of it from `MEMBER_STREAM`, read at sync: joining and leaving
-//! write one row, however many members a room has.
+//! write one row, however many members a room has. So does an invite or a knock: who is in the room may encrypt for its user, too.
 //! Specification: "Tracking the device list for a user" and the end-to-end encryption extensions to `/sync`.
 
 use std::collections::{BTreeSet, HashSet};
@@ -17,8 +17,8 @@ use crate::{
     outbox,
     room::servers,
     store::{
-        Direction, Reader, Tx, schema,
-        schema::{Membership, OutgoingEdu, UserNews},
+        Direction, Reader, StorageError, Tx, schema,
+        schema::{MemberChange, Membership, Move, OutgoingEdu, UserNews},
     },
     stream::Touch,
 };
@@ -133,10 +133,10 @@ fn tell(tx: &mut Tx, user: UserNum, told: BTreeSet<UserNum>) {
     }
 }
 
-/// Tells only `user` that what they see of the keys of `of` changed.
+/// Tells only `user`, who has signed a key of `of`, that what they see of their keys changed.
 pub fn changed_for(tx: &mut Tx, user: UserNum, of: UserNum) {
     let pos = tx.next_position();
-    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::DeviceList(of));
+    tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::KeySigned(of));
     tx.touch(Touch::User(user));
 }
 
@@ -178,7 +178,7 @@ pub struct RoomChanges<'a> {
 /// What `/sync` calls `device_lists`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLists {
-    /// Users whose devices or keys changed, or who share a room with the user from now on.
+    /// Users whose devices or keys changed, or who share a room with the user from now on, or are invited into one or knock.
     pub changed: BTreeSet<UserNum>,
     /// Users who share no room with the user any more.
     pub left: BTreeSet<UserNum>,
@@ -186,8 +186,8 @@ pub struct DeviceLists {
 
 /// What happened to the lists that `user` follows after `from`, up to and with `to`.
 ///
-/// Cost: the user's news and the membership changes in between, the members of rooms joined or left, and where a user may
-/// have gone out of sight, the rooms of both.
+/// Cost: the user's news and the membership changes in between, the members of rooms joined or left, and who is invited into
+/// those joined, and where a user may have gone out of sight, the rooms of both.
 pub fn between(
     reader: &Reader,
     user: UserNum,
@@ -195,57 +195,123 @@ pub fn between(
     to: StreamPos,
     rooms: RoomChanges<'_>,
 ) -> Result<DeviceLists> {
-    let mut changed = BTreeSet::new();
-    let mut gone = BTreeSet::new();
-    let mut has_moved = false;
     let (start, end) = (StreamPos(from.0.saturating_add(1)), StreamPos(to.0.saturating_add(1)));
-    reader.scan_between(
-        &schema::USER_STREAM,
-        &(user, start),
-        &(user, end),
-        Direction::Forward,
-        |(_, _), news| {
-            match news {
-                UserNews::DeviceList(other) => drop(changed.insert(other)),
-                UserNews::DeviceListLeft(other) => drop(gone.insert(other)),
-                UserNews::Membership(_) => has_moved = true,
-                _ => {}
-            }
-            true
-        },
-    )?;
+    let OwnNews { mut changed, signed, mut gone, has_moved } = own_news(reader, user, start, end)?;
     let own_change = changed.contains(&user);
     // They were told of while they shared a room with the user, which they do no longer if the user has gone out of it. Where
-    // the others have, it is seen below; and of somebody whose keys the user has signed the user is told without any room.
+    // the others have, it is seen below.
     let told = if has_moved { changed.clone() } else { BTreeSet::new() };
+    let mut asked = BTreeSet::new();
     for room in rooms.with_news.iter().chain(rooms.joined).chain(rooms.left) {
-        let (start, end) = ((*room, start), (*room, end));
-        reader.scan_between(&schema::MEMBER_STREAM, &start, &end, Direction::Forward, |(_, _), change| {
-            if change.joined {
-                changed.insert(change.user)
-            } else {
-                gone.insert(change.user)
-            };
-            true
-        })?;
+        for change in moves(reader, *room, start, end)? {
+            match change.to {
+                Move::In => drop(changed.insert(change.user)),
+                Move::Out => drop(gone.insert(change.user)),
+                Move::Asked => drop(asked.insert((*room, change.user))),
+            }
+        }
     }
+    let mut asked = still_asked(reader, asked, rooms.left)?;
     for room in rooms.joined {
-        changed.extend(reader.members(*room, Membership::Join)?.into_iter().map(|(member, _)| member));
+        changed.extend(with_membership(reader, *room, Membership::Join)?);
+        asked.extend(with_membership(reader, *room, Membership::Invite)?);
+        asked.extend(with_membership(reader, *room, Membership::Knock)?);
     }
     for room in rooms.left {
-        gone.extend(reader.members(*room, Membership::Join)?.into_iter().map(|(member, _)| member));
+        gone.extend(with_membership(reader, *room, Membership::Join)?);
     }
     // The user's own joining and leaving is no change of their devices.
     gone.remove(&user);
+    asked.remove(&user);
     if !own_change {
         changed.remove(&user);
     }
     // Somebody who came into a room that the user went out of is followed only if they share another one.
     let doubtful: BTreeSet<UserNum> =
         gone.union(if rooms.left.is_empty() { &told } else { &changed }).copied().collect();
-    let left = out_of_sight(reader, user, doubtful)?;
+    let mut left = out_of_sight(reader, user, doubtful)?;
     changed.retain(|other| !left.contains(other));
-    Ok(DeviceLists { changed, left: left.intersection(&gone).copied().collect() })
+    left.retain(|other| gone.contains(other) && !asked.contains(other));
+    // Neither need share a room with the user.
+    changed.extend(asked);
+    changed.extend(signed);
+    Ok(DeviceLists { changed, left })
+}
+
+/// What the user's own entries tell of lists.
+#[derive(Default)]
+struct OwnNews {
+    /// Whose devices or keys changed while they shared a room with the user.
+    changed: BTreeSet<UserNum>,
+    /// Of whom the user has signed a key.
+    signed: BTreeSet<UserNum>,
+    /// Who shares no room with the user any more.
+    gone: BTreeSet<UserNum>,
+    /// Whether a membership of the user changed.
+    has_moved: bool,
+}
+
+/// The user's own entries from `start` up to `end`.
+fn own_news(
+    reader: &Reader,
+    user: UserNum,
+    start: StreamPos,
+    end: StreamPos,
+) -> Result<OwnNews, StorageError> {
+    let mut found = OwnNews::default();
+    let (start, end) = ((user, start), (user, end));
+    reader.scan_between(&schema::USER_STREAM, &start, &end, Direction::Forward, |(_, _), news| {
+        match news {
+            UserNews::DeviceList(other) => drop(found.changed.insert(other)),
+            UserNews::KeySigned(other) => drop(found.signed.insert(other)),
+            UserNews::DeviceListLeft(other) => drop(found.gone.insert(other)),
+            UserNews::Membership(_) => found.has_moved = true,
+            UserNews::AccountData(_) | UserNews::RoomAccountData(..) => {}
+        }
+        true
+    })?;
+    Ok(found)
+}
+
+/// What others did in a room, or was done to them, from `start` up to `end`.
+fn moves(
+    reader: &Reader,
+    room: RoomNum,
+    start: StreamPos,
+    end: StreamPos,
+) -> Result<Vec<MemberChange>, StorageError> {
+    let mut found = Vec::new();
+    let (start, end) = ((room, start), (room, end));
+    reader.scan_between(&schema::MEMBER_STREAM, &start, &end, Direction::Forward, |(_, _), change| {
+        found.push(change);
+        true
+    })?;
+    Ok(found)
+}
+
+/// Those who were asked into rooms or have asked, and neither came in nor were turned away since, without those of rooms that are
+/// `left`.
+fn still_asked(
+    reader: &Reader,
+    asked: BTreeSet<(RoomNum, UserNum)>,
+    left: &[RoomNum],
+) -> Result<BTreeSet<UserNum>, StorageError> {
+    let mut still = BTreeSet::new();
+    for (room, other) in asked {
+        let is = reader.membership(other, room)?;
+        if matches!(is, Some(Membership::Invite | Membership::Knock)) && !left.contains(&room) {
+            still.insert(other);
+        }
+    }
+    Ok(still)
+}
+
+fn with_membership(
+    reader: &Reader,
+    room: RoomNum,
+    membership: Membership,
+) -> Result<impl Iterator<Item = UserNum>, StorageError> {
+    Ok(reader.members(room, membership)?.into_iter().map(|(member, _)| member))
 }
 
 /// Those of `others` who share no room with `user` now.

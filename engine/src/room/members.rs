@@ -15,7 +15,7 @@ use crate::{
     error::Result,
     store::{
         Direction, Positioned, Reader, StorageError, Tx, schema,
-        schema::{MemberChange, Membership, UserNews, UserRoom},
+        schema::{MemberChange, Membership, Move, UserNews, UserRoom},
     },
     stream::Touch,
 };
@@ -63,11 +63,15 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
     if was != Some(membership) || is_shown || is_answer {
         tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
     }
+    let joined = membership == Membership::Join;
+    let to = moved((was, counted), membership);
+    if let Some(to) = to {
+        tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, to });
+    }
+    if was != Some(membership) || to.is_some() {
+        tx.touch(Touch::Membership { user, room: room.num, joined });
+    }
     if was != Some(membership) {
-        let joined = membership == Membership::Join;
-        if joined || was == Some(Membership::Join) {
-            tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined });
-        }
         if was == Some(Membership::Join) {
             early_receipts::forget(tx, room.num, user)?;
         }
@@ -75,7 +79,6 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
             let servers = met_in(tx, room.num)?;
             lists::came_into_room(tx, user, room.num, servers)?;
         }
-        tx.touch(Touch::Membership { user, room: room.num, joined });
     } else if !is_local && before.is_some_and(|before| may_have_been_out(&before, event)) {
         came_back_unseen(tx, room.num, user, pos)?;
     }
@@ -88,6 +91,13 @@ pub(crate) fn apply(tx: &mut Tx, room: &mut RoomCtx, event: &Arc<Event>, pos: St
         }
     }
     Ok(())
+}
+
+/// What a membership is to the others in the room, of a user who `was` shown another one, or of whom the room's rows `counted` another:
+/// an invite may have been shown before the room tells of it.
+fn moved((was, counted): (Option<Membership>, Option<Membership>), is: Membership) -> Option<Move> {
+    let news = Move::between(counted, Some(is)).filter(|to| *to == Move::Asked);
+    Move::between(was, Some(is)).or(news)
 }
 
 /// The other servers that a user of this one meets who has come into the room. Which of them may be there, while members are not
@@ -116,7 +126,7 @@ fn may_have_been_out(before: &UserRoom, event: &Event) -> bool {
 /// whoever comes in. In another room that they share with this server the same may have been missed.
 fn came_back_unseen(tx: &mut Tx, room: RoomNum, user: UserNum, pos: StreamPos) -> Result<(), StorageError> {
     elsewhere::make_stale(tx, user)?;
-    tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, joined: true });
+    tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, to: Move::In });
     tx.touch(Touch::Membership { user, room, joined: true });
     Ok(())
 }
@@ -138,7 +148,9 @@ pub(crate) fn fill(tx: &mut Tx, room: &mut RoomCtx, entries: &[(StateKeyId, Even
         let user_id = tx.text(key.state_key())?;
         let event = tx.event(num)?;
         if is_local(tx, &user_id) {
-            apply(tx, room, &event, pos)?;
+            // The room's stream of members has one entry at each position.
+            let own = tx.next_position();
+            apply(tx, room, &event, own)?;
             continue;
         }
         let Some(membership) = event.pdu()?.membership().and_then(Membership::from_name) else { continue };
@@ -176,7 +188,7 @@ pub(crate) fn remove(tx: &mut Tx, room: &mut RoomCtx, state_key: TextNum, pos: S
     tx.put(&schema::USER_ROOMS, &(user, room.num), &Positioned { pos, value: row });
     tx.put(&schema::USER_STREAM, &(user, pos), &UserNews::Membership(room.num));
     if was == Membership::Join {
-        tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, joined: false });
+        tx.put(&schema::MEMBER_STREAM, &(room.num, pos), &MemberChange { user, to: Move::Out });
         early_receipts::forget(tx, room.num, user)?;
     }
     tx.touch(Touch::Membership { user, room: room.num, joined: false });

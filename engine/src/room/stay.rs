@@ -10,7 +10,10 @@ use std::sync::Arc;
 use super::{Event, gap};
 use crate::{
     core::num::{NodeId, RoomNum, StreamPos, UserNum},
-    store::{Direction, Reader, StorageError, schema, schema::MemberChange},
+    store::{
+        Direction, Reader, StorageError, schema,
+        schema::{MemberChange, Move},
+    },
 };
 
 /// How many events that were filled into a gap are passed over to find the last one before it. There are none where the
@@ -83,7 +86,7 @@ pub(crate) fn is_late(
         return Ok(false);
     }
     let own = reader.get(&schema::MEMBER_STREAM, &(room, leave.pos()))?;
-    if own.is_some_and(|change| change.user == user && !change.joined) {
+    if own.is_some_and(|change| change.user == user && change.to == Move::Out) {
         return Ok(false);
     }
     Ok(match last_removal(reader, room, user, StreamPos(i64::MIN))? {
@@ -108,8 +111,9 @@ fn last_removal(
         &end,
         Direction::Backward,
         |(_, pos): (RoomNum, StreamPos), change: MemberChange| {
-            if change.user == user {
-                found = if change.joined { LastOut::Never } else { LastOut::At(pos) };
+            // To be invited after it ends nothing.
+            if change.user == user && change.to != Move::Asked {
+                found = if change.to == Move::In { LastOut::Never } else { LastOut::At(pos) };
                 return false;
             }
             looked_at += 1;

@@ -138,6 +138,22 @@ def test_changes_of_devices(room, pair):
     reader.sync_until(lambda _: devices_of(reader, doer) == {doer.device_id})
 
 
+def test_who_is_invited_may_have_other_devices_than_when_they_were_there(room, pair):
+    """Clients encrypt for who is invited, too."""
+    doer, reader = pair
+    doer.post("keys/upload", json={"device_keys": device_keys(doer)})
+    until_changed(reader, doer)
+    doer.leave(room)
+    reader.sync_until(lambda answer: doer.user_id in answer.get("device_lists", {}).get("left", []))
+    other = doer.login()
+    other.post("keys/upload", json={"device_keys": device_keys(other)})
+    doer.post("logout")
+    reader.invite(room, other)
+    lists = reader.sync_until(lambda answer: answer.get("device_lists"))
+    assert (lists["changed"], lists.get("left", [])) == ([doer.user_id], [])
+    assert devices_of(reader, doer) == {other.device_id}
+
+
 def test_changes_of_cross_signing_keys(room, pair):
     doer, reader = pair
     master, self_signing = Key(), Key()

@@ -414,8 +414,7 @@ fn device_lists_are_followed_and_gaps_found() {
     // Again is no news.
     let before = world.engine.position();
     for _ in 0..3 {
-        let again = [update("Q", Some(2), 7, &[5]), update("P", None, 8, &[7])];
-        assert!(receive(&world, THERE, &again).is_empty());
+        assert!(receive(&world, THERE, &[update("Q", Some(2), 7, &[5])]).is_empty());
     }
     assert_eq!((keys(&world), changed(&world, before).len()), (vec![key("Q", 2)], 0));
     // One is missing: nothing is answered until the whole list is here.
@@ -454,9 +453,8 @@ fn an_update_that_follows_none_makes_a_list_stale_whatever_its_position() {
 #[test]
 fn a_server_that_counts_anew_is_followed() {
     // Restored from a copy of a time when it was at 1.
-    for news in [update("Q", Some(2), 2, &[1]), update("P", Some(2), 5, &[1]), update("P", None, 3, &[1, 2])]
-    {
-        let world = world();
+    for (device, seed, pos) in [("Q", Some(2), 2), ("P", Some(2), 5), ("P", None, 3), ("Q", None, 5)] {
+        let (world, news) = (world(), update(device, seed, pos, &[1]));
         assert!(list(&world, 5, &[("P", 1)]));
         assert_eq!(receive(&world, THERE, std::slice::from_ref(&news)), [BOB], "{news:?}");
         assert!(list(&world, 2, &[("P", 1), ("Q", 2)]));

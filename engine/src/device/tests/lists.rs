@@ -144,6 +144,10 @@ fn who_signs_keys_without_sharing_a_room_tells_their_own_devices() {
     expect(&world, &alice.id, from, &["carol"], &[]);
     assert_eq!(synced(&world, &alice.id, from), json!({"changed": [carol.id], "left": []}));
     expect(&world, &carol.id, from, &[], &[]);
+    // Also if something else happened to the user in between.
+    world.room(ROOM, &alice.id, None);
+    expect(&world, &alice.id, from, &["carol"], &[]);
+    assert_eq!(synced(&world, &alice.id, from), json!({"changed": [carol.id], "left": []}));
 }
 
 /// How many rows it takes a user of so many rooms to learn that somebody has new keys.
@@ -188,6 +192,55 @@ fn who_is_invited_is_told_nothing_of_members() {
     world.member(ROOM, &alice, &bob, "invite").unwrap();
     expect(&world, &bob, from, &[], &["alice"]);
     assert_eq!(synced(&world, &bob, from), json!({"changed": [], "left": [alice]}));
+}
+
+#[test]
+fn who_is_invited_or_knocks_may_be_written_for_by_those_in_the_room() {
+    let (world, alice, bob, carol) = world();
+    world.state(ROOM, &alice, "m.room.join_rules", "", json!({"join_rule": "knock"}));
+    for (sender, membership) in [(&alice, "invite"), (&carol, "knock")] {
+        let from = world.engine.position();
+        world.member(ROOM, sender, &carol, membership).unwrap();
+        for user in [&alice, &bob] {
+            expect(&world, user, from, &["carol"], &[]);
+            assert_eq!(synced(&world, user, from), json!({"changed": [carol], "left": []}));
+        }
+        expect(&world, &carol, from, &[], &[]);
+        world.leave(ROOM, &carol);
+        expect(&world, &alice, from, &[], &[]);
+    }
+    let from = world.engine.position();
+    world.member(ROOM, &alice, "@dora:there.example", "invite").unwrap();
+    assert_eq!(changes(&world, &alice, from).changed, ["@dora:there.example"]);
+}
+
+#[test]
+fn who_has_left_and_is_invited_again_is_not_gone() {
+    let (world, alice, bob, _) = world();
+    let from = world.engine.position();
+    world.leave(ROOM, &bob);
+    new_keys(&world, &bob, 1);
+    let between = world.engine.position();
+    expect(&world, &alice, from, &[], &["bob"]);
+    world.member(ROOM, &alice, &bob, "invite").unwrap();
+    for from in [from, between] {
+        expect(&world, &alice, from, &["bob"], &[]);
+        assert_eq!(synced(&world, &alice, from), json!({"changed": [bob], "left": []}));
+    }
+}
+
+#[test]
+fn who_comes_into_a_room_learns_of_those_invited_there() {
+    let (world, alice, bob, carol) = world();
+    let dora = register(&world, "dora", &["D"]);
+    world.member(ROOM, &alice, &carol, "invite").unwrap();
+    let from = world.engine.position();
+    world.join(ROOM, &dora);
+    expect(&world, &dora, from, &["alice", "bob", "carol"], &[]);
+    assert_eq!(synced(&world, &dora, from), json!({"changed": [alice, bob, carol], "left": []}));
+    let from = world.engine.position();
+    world.leave(ROOM, &dora);
+    expect(&world, &dora, from, &[], &["alice", "bob"]);
 }
 
 #[test]

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::keyspaces;
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::{
+        membership::Membership,
+        num::{RoomNum, StreamPos, TextNum, UserNum},
+    },
     store::{Positioned, Value, ValueWriter, read_record, record, write_record},
 };
 
@@ -24,7 +27,7 @@ keyspaces! { TABLE:
     94 FALLBACK_KEYS: Users, (UserNum, TextNum, TextNum) => FallbackKey;
     #[doc = "What is left of a device's one-time and fallback keys, so that each sync tells it by one read."]
     95 KEY_STOCKS: Users, (UserNum, TextNum) => KeyStock;
-    #[doc = "Who came into a room or went out of it, by position: who has to follow whose devices from then on."]
+    #[doc = "Who came into a room, went out of it, or was asked into it or asks, by position: who has to follow whose devices from then on."]
     96 MEMBER_STREAM: Rooms, (RoomNum, StreamPos) => MemberChange;
     #[doc = "Messages to a device that it has not acknowledged: the event as JSON."]
     97 TO_DEVICE: Queues, (UserNum, TextNum, StreamPos) => Bytes;
@@ -64,13 +67,38 @@ pub struct KeyStock {
     pub unused_fallback: BTreeSet<TextNum>,
 }
 
-/// Somebody came into a room or went out of it.
+/// Somebody stands otherwise to a room.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberChange {
     /// Who.
     pub user: UserNum,
-    /// In or out.
-    pub joined: bool,
+    /// How.
+    pub to: Move,
+}
+
+/// What a change of somebody's membership is to the others in the room, who encrypt for them or do so no longer. The first two were
+/// once all there were, written as `false` and `true`: those are the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Move {
+    /// Out of the room, which they were in.
+    Out,
+    /// Into it.
+    In,
+    /// Before its door: invited, or knocking.
+    Asked,
+}
+
+impl Move {
+    /// What a change from one membership to another is, if it is any.
+    pub fn between(was: Option<Membership>, is: Option<Membership>) -> Option<Self> {
+        match is {
+            _ if is == was => None,
+            Some(Membership::Join) => Some(Self::In),
+            _ if was == Some(Membership::Join) => Some(Self::Out),
+            Some(Membership::Invite | Membership::Knock) => Some(Self::Asked),
+            _ => None,
+        }
+    }
 }
 
 /// A key backup.
@@ -136,5 +164,17 @@ mod tests {
         // What was added stands behind the rest: two zeros here.
         assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 2)), Some(list));
         assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 1)), None);
+    }
+
+    #[test]
+    fn moves_of_before_invites_were_told_are_read() {
+        let user = UserNum(700);
+        for (joined, to) in [(false, Move::Out), (true, Move::In)] {
+            let mut before = ValueWriter::default();
+            write_record(&(user, joined), &mut before);
+            assert_eq!(MemberChange::read(&before.bytes.into()), Some(MemberChange { user, to }));
+        }
+        let asked = MemberChange { user, to: Move::Asked };
+        assert_eq!(MemberChange::read(&asked.encoded().bytes), Some(asked));
     }
 }

@@ -100,7 +100,10 @@ pub const ORIGINS: &[(&str, Origin)] = &[
     ("ONE_TIME_KEYS", Fact),
     ("FALLBACK_KEYS", Fact),
     ("KEY_STOCKS", From("ONE_TIME_KEYS, FALLBACK_KEYS")),
-    ("MEMBER_STREAM", From("EVENT_HEADERS, EVENT_BODIES; where forks came together: a fact")),
+    (
+        "MEMBER_STREAM",
+        From("EVENT_HEADERS, EVENT_BODIES; where forks came together, and of invites and knocks: a fact"),
+    ),
     ("TO_DEVICE", Fact),
     ("TO_DEVICE_COUNTS", From("TO_DEVICE")),
     (

@@ -281,6 +281,8 @@ pub enum UserNews {
     DeviceList(UserNum),
     /// The user no longer shares a room with another, whose devices need not be followed.
     DeviceListLeft(UserNum),
+    /// The user has signed a key of another, which all their devices are to see, whether they share a room with that one or not.
+    KeySigned(UserNum),
 }
 
 record!(

@@ -8,7 +8,7 @@ use crate::{
     open::{FACT_RESERVED, Reserved},
     store::{
         Positioned, ValueWriter, schema,
-        schema::{Destination, UserNews},
+        schema::{Destination, MemberChange, Move, UserNews},
         write_record,
     },
 };
@@ -65,7 +65,18 @@ const STREAMS: &[Case] = &[
     ),
     (
         "a new member is told of as gone",
-        |raw| raw.change_first(&schema::MEMBER_STREAM, |change| change.joined = !change.joined),
+        |raw| raw.change_first(&schema::MEMBER_STREAM, |change| change.to = Move::Out),
+        "MEMBER_STREAM",
+        "says something else",
+        Mended,
+    ),
+    (
+        "who is invited is told of as a member",
+        |raw| {
+            let is_it = |_: &_, change: &MemberChange| change.to == Move::Asked;
+            let (key, change) = raw.find(&schema::MEMBER_STREAM, is_it);
+            raw.put(&schema::MEMBER_STREAM, &key, &MemberChange { to: Move::In, ..change });
+        },
         "MEMBER_STREAM",
         "says something else",
         Mended,

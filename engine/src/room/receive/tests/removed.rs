@@ -10,7 +10,7 @@ use crate::{
     device::tests::register,
     error::{Denied, Error},
     room::stay,
-    store::schema::MemberChange,
+    store::schema::{MemberChange, Move},
     view::{Members, OneEvent, RoomState, Sync, SyncToken},
 };
 
@@ -262,7 +262,7 @@ fn nothing_is_shown_where_too_much_came_since_to_look_for_the_end() {
             let (room, user) = (tx.room_num(ROOM)?.unwrap(), tx.user_num(ALICE)?.unwrap());
             for _ in 0..stay::MEMBER_CHANGES_MAX {
                 let pos = tx.next_position();
-                tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, joined: true });
+                tx.put(&schema::MEMBER_STREAM, &(room, pos), &MemberChange { user, to: Move::In });
             }
             Ok(())
         })
