@@ -15,6 +15,8 @@ from harness.policies import POLICY_KEY, SIGN, enable, signs
 from harness.rooms import joined_members, state_ids
 from harness.waiting import until
 
+# A policy server is given ten seconds.
+SECONDS_MAX = 9
 # More than one request has events signed.
 GUESTS = 55
 
@@ -281,6 +283,31 @@ def test_a_room_that_names_this_server_says_so_until_it_names_another(server, al
     enable(alice, room_id, policy)
     alice.send(room_id, "signed")
     assert_signed(sent(policy, "signed"), policy)
+
+
+def test_a_room_may_change_its_policy_server_while_it_signs(server, alice, policy):
+    """It is asked anew, once."""
+    room_id, old = room_of(alice, server, policy), policy.policy_key
+    sign, begun, changed = policy.answers[SIGN], threading.Event(), threading.Event()
+
+    def answer(request):
+        asked = json.loads(request.body)
+        if begun.is_set():
+            return sign(request)
+        begun.set()
+        assert changed.wait(SECONDS_MAX)
+        return 200, {policy.name: {POLICY_KEY: signature(policy, asked, old)}}
+
+    policy.answers[SIGN] = answer
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(Client(server.base_url, alice.user_id, alice.token).send, room_id, "hello")
+        assert begun.wait(SECONDS_MAX)
+        policy.policy_key = Key("policy_server")
+        enable(alice, room_id, policy)
+        changed.set()
+        sending.result()
+    assert_signed(sent(policy, "hello"), policy)
+    assert len(policy.asked(SIGN)) == 2
 
 
 def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, alice, policy, network):
