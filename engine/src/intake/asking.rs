@@ -16,6 +16,7 @@ use super::{Intake, Question, Role, states::allowed_by};
 use crate::{
     core::{event::Pdu, identifiers::server_name},
     error::Missing,
+    room::receive::Outcome,
 };
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
@@ -69,8 +70,12 @@ impl Intake {
     }
 
     fn ask_for_events(&mut self, missing: &Missing) -> bool {
+        // What came and is of no use would come again, and keep others from being asked for the rest.
+        let is_again = missing.auth_events.iter().any(|event_id| self.asked_events.contains_key(event_id));
+        let useless = if is_again { self.useless() } else { HashSet::new() };
         let may_be_asked = |event_id: &&Arc<str>| {
-            self.asked_events.get(*event_id).is_none_or(|asked| *asked < EVENT_ASKED_MAX)
+            let asked = self.asked_events.get(*event_id);
+            asked.is_none_or(|asked| *asked < EVENT_ASKED_MAX && !useless.contains(*event_id))
         };
         let wanted: Vec<Arc<str>> = missing.auth_events.iter().filter(may_be_asked).cloned().collect();
         let mut is_asked = false;
@@ -83,6 +88,14 @@ impl Intake {
             }
         }
         is_asked
+    }
+
+    /// The events that came, and are refused or lack a key.
+    fn useless(&self) -> HashSet<Arc<str>> {
+        let parsed = self.keyless.iter().map(|keyless| Pdu::parse_history(self.version, &keyless.json));
+        let keyless = parsed.filter_map(|parsed| parsed.ok().map(|pdu| pdu.event_id));
+        let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
+        refused.map(|(event_id, _)| event_id.clone()).chain(keyless).collect()
     }
 
     fn ask_for_auth_chain(&mut self, missing: &Missing) -> bool {

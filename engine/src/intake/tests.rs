@@ -39,6 +39,16 @@ fn play(
     told: &[&(Bytes, Arc<CheckedPdu>)],
     checks: &[PduCheck],
 ) -> Vec<Vec<Arc<str>>> {
+    play_with(intake, live, (told, checks), |_| Answer::Nothing)
+}
+
+/// The same with answers to what else is asked for.
+fn play_with(
+    intake: &mut Intake,
+    live: &Arc<str>,
+    (told, checks): (&[&(Bytes, Arc<CheckedPdu>)], &[PduCheck]),
+    answer_to: impl Fn(&Question) -> Answer,
+) -> Vec<Vec<Arc<str>>> {
     let ids: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
     let mut written = Vec::new();
     loop {
@@ -54,7 +64,10 @@ fn play(
                 intake.answered(question, answer);
             }
             Next::Ask(question @ Question::Keys { .. }) => intake.answered(question, Answer::Keys),
-            Next::Ask(question) => intake.answered(question, Answer::Nothing),
+            Next::Ask(question) => {
+                let answer = answer_to(&question);
+                intake.answered(question, answer);
+            }
             Next::Write(receive) => {
                 let state = receive.states.first().map(|given| given.state.clone()).unwrap_or_default();
                 let mut missing = Missing::default();
@@ -122,6 +135,62 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
         }
         assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
     }
+}
+
+fn unreadable() -> PduCheck {
+    PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) }
+}
+
+/// All who may be asked count; who cannot be asked now may have it, but is not waited for for ever.
+#[test]
+fn a_state_goes_without_what_is_denied() {
+    let version = RoomVersion::get("10").unwrap();
+    let (live, lost, other) = (event("live", &[]), event("lost", &[]), event("other", &[]));
+    let by_lost = event("by lost", &[&id(&lost)]);
+    let told = [&lost, &by_lost, &other];
+    let checks = [unreadable(), PduCheck::Ready(by_lost.1.clone()), PduCheck::Ready(other.1.clone())];
+    for (by_all, is_late, is_history, is_left_out) in [
+        (true, false, false, true),
+        (false, false, false, false),
+        (false, true, false, true),
+        // It may be what hides the past.
+        (true, false, true, false),
+    ] {
+        let mut intake = match is_history {
+            true => Intake::of_history(ROOM.to_owned(), version, Vec::new()),
+            false => Intake::new(ROOM.to_owned(), version, Vec::new()),
+        };
+        intake.ready(Role::Live(0), live.1.clone());
+        if is_late {
+            intake.go_without_keys();
+        }
+        let written = play_with(&mut intake, &id(&live), (&told, &checks), |question| match question {
+            Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all },
+            _ => Answer::Nothing,
+        });
+        let all = vec![id(&lost), id(&by_lost), id(&other)];
+        let expected = if is_left_out { vec![id(&other)] } else { all };
+        assert_eq!(written.last(), Some(&expected), "{by_all} {is_late} {is_history}");
+    }
+}
+
+/// Whoever is asked for both gives that one, and nobody else is asked.
+#[test]
+fn what_is_denied_is_asked_for_apart_from_what_lacks_a_key() {
+    let version = RoomVersion::get("10").unwrap();
+    let (live, lost, keyless) = (event("live", &[]), event("lost", &[]), event("keyless", &[]));
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    let (told, checks) = ([&lost, &keyless], [unreadable(), PduCheck::MissingKeys(vec![key])]);
+    let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
+    intake.ready(Role::Live(0), live.1.clone());
+    let written = play_with(&mut intake, &id(&live), (&told, &checks), |question| match question {
+        Question::Events { event_ids } if event_ids.contains(&id(&keyless)) => {
+            Answer::Events(vec![keyless.0.clone()])
+        }
+        Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all: true },
+        _ => Answer::Nothing,
+    });
+    assert_eq!(written.last(), Some(&vec![id(&keyless)]));
 }
 
 /// Without it the past would be shown to all. What is live has it from what it follows.

@@ -18,10 +18,11 @@ use warren_engine::view::federation::{PrunedEvents, Spokesman, UnknownEvents};
 use warren_engine::{Adopted, Error, GivenState, LeftOut, Outcome, What};
 
 use super::ask::{Ask, path};
-use super::fetch::{events, follow_up, servers_to_ask, state, take_in, whole_state};
+use super::fetch::{follow_up, servers_to_ask, state, take_in, whole_state};
 use super::guests;
 use super::join::{At, store};
 use super::keys::Cause;
+use super::single_events::events;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;
