@@ -12,13 +12,16 @@ from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
 from harness.policies import POLICY_KEY, SIGN, enable, signs
-from harness.rooms import joined_members, state_ids
+from harness.rooms import joined_members, see, state_ids
+from harness.senders import room_messages
 from harness.waiting import until
 
 # A policy server is given ten seconds.
 SECONDS_MAX = 9
 # More than one request has events signed.
 GUESTS = 55
+# With sixty questions at a time they would take two pauses of more than a minute together.
+MISSED = 130
 
 
 @pytest.fixture
@@ -222,6 +225,20 @@ def test_events_of_others_need_its_signature(server, alice, policy, network):
     policy.transact(server, [policy.sign(event, policy.policy_key)])
     alice.sync_until(lambda answer: "signed" in bodies(timeline(answer, room_id)))
     assert len(policy.asked(SIGN)) == asked
+
+
+def test_many_events_that_it_has_to_sign_hold_up_none(server, alice, policy, network):
+    """More than a server is asked of anything else at a time: what was missed in a short outage."""
+    room_id = room_of(alice, server, policy)
+    other = network.peer(kind=Participant)
+    copy = other.join(server, room_id)
+    asked = len(policy.asked(SIGN))
+    said = [other.place(copy, other.message(copy, f"{number}")) for number in range(MISSED)]
+    last = policy.sign(other.message(copy, "signed"), policy.policy_key)
+    assert other.transact(server, [last]) == {id_of(last): {}}
+    see(alice, room_id, id_of(last))
+    assert bodies(room_messages(alice, room_id)) == [event["content"]["body"] for event in [*said, last]]
+    assert len(policy.asked(SIGN)) == asked + MISSED
 
 
 def test_who_comes_and_who_is_invited_is_asked_about(server, alice, policy):

@@ -21,7 +21,10 @@ use crate::{
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
 const QUESTIONS_MAX: usize = 60;
-/// Of these, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
+/// And beside them, how many events a policy server is asked about, each of which is judged then: what is sent at once, and what lies
+/// between as others give it. The rest has the next round, which follows at once.
+pub(super) const SIGNATURES_ASKED_MAX: usize = 250;
+/// Of the questions, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
 /// outage. Behind a longer one the state is asked for, and the rest is history.
 const MISSING_EVENTS_ASKED_MAX: usize = 10;
 /// And how often all that allows an event: whoever has changed a name or powers many times while a server was away makes one
@@ -203,7 +206,13 @@ impl Intake {
 
     /// Returns whether it is asked, which is once.
     pub(super) fn ask(&mut self, question: Question) -> bool {
-        let is_new = self.asked.len() < QUESTIONS_MAX && self.asked.insert(question.clone());
+        let is_signature = |question: &Question| matches!(question, Question::PolicySignature(_));
+        let signatures = self.count_asked(is_signature);
+        let has_place = match is_signature(&question) {
+            true => signatures < SIGNATURES_ASKED_MAX,
+            false => self.asked.len() - signatures < QUESTIONS_MAX,
+        };
+        let is_new = has_place && self.asked.insert(question.clone());
         if is_new {
             self.questions.push_back(question);
         }

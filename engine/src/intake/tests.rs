@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{asking::AUTH_CHAIN_EVENTS_MAX, *};
+use super::{
+    asking::{AUTH_CHAIN_EVENTS_MAX, SIGNATURES_ASKED_MAX},
+    *,
+};
+use crate::room::policy::PolicyServer;
 
 const ROOM: &str = "!room:here.example";
 
@@ -414,4 +418,63 @@ fn what_lacked_a_key_is_written_where_it_was_sent() {
     let Next::Write(receive) = intake.next_step() else { panic!("nothing is written") };
     let written: Vec<Arc<str>> = receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()).collect();
     assert_eq!(written, ids);
+}
+
+/// How often an intake asks a policy server, which signs nothing, and for states: so many events follow each other, and the last one's
+/// state is missing, too.
+fn asked_of_a_policy_server(events: usize) -> (usize, usize) {
+    let sent: Vec<(Bytes, Arc<CheckedPdu>)> = (0..events).map(|n| event(&n.to_string(), &[])).collect();
+    let pdus = sent.iter().map(|event| event.0.clone()).collect();
+    let mut intake = Intake::new(ROOM.to_owned(), RoomVersion::get("10").unwrap(), pdus);
+    let policy = PolicyServer { name: "there.example".to_owned(), public_key: Vec::new() };
+    let (mut signatures, mut states) = (0, 0);
+    loop {
+        match intake.next_step() {
+            Next::Check(_) => {
+                intake.checked(sent.iter().map(|event| PduCheck::Ready(event.1.clone())).collect());
+            }
+            Next::Write(receive) => {
+                let mut received = Received::default();
+                let mut waiting = Vec::new();
+                for event_id in receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()) {
+                    if receive.not_recommended.contains(&event_id) {
+                        received.outcomes.push((event_id, Outcome::NotRecommended));
+                    } else {
+                        received.outcomes.push((event_id.clone(), Outcome::Waiting));
+                        waiting.push(event_id);
+                    }
+                }
+                let policy = policy.clone();
+                match &waiting[..] {
+                    [last] => received.missing.state.push(last.clone()),
+                    [first, ..] => {
+                        received.missing.signatures.push(WantedSignature { event_id: first.clone(), policy });
+                    }
+                    [] => {}
+                }
+                intake.received(received);
+            }
+            Next::Ask(question) => {
+                let answer = match question {
+                    Question::PolicySignature(_) => {
+                        signatures += 1;
+                        Answer::PolicySignature(None)
+                    }
+                    _ => {
+                        states += usize::from(matches!(question, Question::State { .. }));
+                        Answer::Nothing
+                    }
+                };
+                intake.answered(question, answer);
+            }
+            Next::Done => return (signatures, states),
+        }
+    }
+}
+
+#[test]
+fn a_policy_server_is_asked_beside_all_else() {
+    assert_eq!(asked_of_a_policy_server(131), (130, 1));
+    // Not without end.
+    assert_eq!(asked_of_a_policy_server(SIGNATURES_ASKED_MAX + 10), (SIGNATURES_ASKED_MAX, 0));
 }

@@ -211,13 +211,17 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
-    let Ended { release, given_up, is_done, goes_without_keys_ms } = round.end(ctx.engine.now_ms());
+    let Ended { release, given_up, is_done, has_got_on, goes_without_keys_ms } =
+        round.end(ctx.engine.now_ms());
     refusals::dropped_events("waited_too_long", given_up);
     if let Some(release) = release {
         ctx.engine.write(release).await?;
     }
     if is_done {
         return Ok(Left::Nothing);
+    }
+    if has_got_on {
+        return Ok(Left::More);
     }
     let lacks = asking.lacks(ctx);
     let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
