@@ -157,16 +157,30 @@ def test_a_state_goes_without_what_nobody_gives(server, alice, resident, copy, r
     assert is_asked_for(lost, other), "another one might have had it"
 
 
-def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident, copy, room, other):
+def fail(peer, event):
+    """Has a server fail to give any event. Answers how to have it do so again, and whether it was asked meanwhile."""
+    peer.answer_event = lambda *_: (500, {"errcode": "M_UNKNOWN", "error": "Not now"})
+    return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
+
+
+def break_off(peer, _event):
+    """Who does not answer about what lies between is asked for nothing else meanwhile."""
+    peer.closes_all = True
+    is_asked = lambda: any("/get_missing_events/" in target for target in peer.lost)
+    return lambda: setattr(peer, "closes_all", False), is_asked
+
+
+@pytest.mark.parametrize("prevent", [fail, break_off])
+def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident, copy, room, other, prevent):
     """Another server denies it, and that one may have it."""
     empower(server, alice, resident, copy)
     tell_nothing_between(resident)
     deny(resident, kept := resident.next(copy, "m.room.topic", {"topic": "kept"}, state_key=""))
-    other.answer_event = lambda *_: (500, {"errcode": "M_UNKNOWN", "error": "Not now"})
+    recover, is_asked = prevent(other, kept)
     resident.transact(server, [place_message(resident, copy, "one")])
-    until(lambda: is_asked_for(kept, other))
+    until(is_asked)
     other.know(kept)
-    del other.answer_event
+    recover()
     resident.transact(server, [last := place_message(resident, copy, "two")])
     see(alice, room, id_of(last))
     assert bodies(room_messages(alice, room)) == ["one", "two"]
