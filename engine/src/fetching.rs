@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn a_round_has_got_on_if_something_came_that_was_not_here() {
+        let world = world();
+        for (outcome, has_got_on) in
+            [(Outcome::Accepted, true), (Outcome::NotRecommended, true), (Outcome::Known, false)]
+        {
+            let begun = Round::begin(&world.engine, ROOM, THERE).unwrap();
+            let Begun::Round(mut round) = begun else { panic!("it waits") };
+            round.intake.outcomes.insert("$before".into(), outcome.clone());
+            let ended = round.end(world.engine.now_ms());
+            assert_eq!((ended.is_done, ended.has_got_on), (false, has_got_on), "{outcome:?}");
+        }
+    }
+
+    #[test]
     fn what_waits_is_tried_without_keys_as_soon_as_it_has_waited_long_enough_for_them() {
         let world = world();
         let goes_without_keys_ms = || {

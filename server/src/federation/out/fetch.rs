@@ -341,7 +341,7 @@ async fn ask_others(
     let mut denied = ctx.federation.others.unknown(room.0, &heard.events);
     if let Some(question) = ctx.federation.others.admit(room.0, origin, question) {
         let mut of_others = ask_each(ctx, room, others, memory, &question).await?;
-        if of_others.is_in_vain {
+        if of_others.is_in_vain && of_others.is_denied {
             ctx.federation.others.asked_in_vain(room.0, &question);
         }
         heard.silent.append(&mut of_others.silent);
