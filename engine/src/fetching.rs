@@ -94,6 +94,7 @@ impl Round {
     pub fn end(self, now_ms: u64) -> Ended {
         let oldest = now_ms.saturating_sub(PARKED_MS_MAX);
         let (mut event_ids, mut given_up) = (Vec::new(), 0);
+        let has_got_on = self.intake.outcomes.values().any(has_come);
         let mut waits_since: Option<u64> = None;
         for pdu in self.waiting {
             let is_settled = self.intake.outcomes.get(pdu.event_id.as_str()).is_some_and(is_settled);
@@ -109,7 +110,7 @@ impl Round {
         let patient_since = waits_since.filter(|_| !self.goes_without_keys);
         let goes_without_keys_ms =
             patient_since.map(|since_ms| since_ms.saturating_add(KEYS_AWAITED_MS + 1).saturating_sub(now_ms));
-        Ended { release, given_up, is_done: waits_since.is_none(), goes_without_keys_ms }
+        Ended { release, given_up, is_done: waits_since.is_none(), has_got_on, goes_without_keys_ms }
     }
 }
 
@@ -121,12 +122,18 @@ pub struct Ended {
     pub given_up: u64,
     /// Whether nothing waits any more.
     pub is_done: bool,
+    /// Whether events came into the room, of which each does so once: what waits still need not wait for longer to be tried again.
+    pub has_got_on: bool,
     /// In how many milliseconds a round goes without the keys of others' events in states, if this one waited for them.
     pub goes_without_keys_ms: Option<u64>,
 }
 
 fn is_settled(outcome: &Outcome) -> bool {
     !matches!(outcome, Outcome::Waiting | Outcome::Stored)
+}
+
+fn has_come(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Accepted | Outcome::NotRecommended)
 }
 
 /// The servers to ask about a room: first those given, then those with the most members.
@@ -190,6 +197,20 @@ mod tests {
             let ended = round.end(world.engine.now_ms());
             assert_eq!((ended.is_done, ended.given_up), (released.is_some(), u64::from(released.is_some())));
             assert_eq!(ended.release.map(|release| release.event_ids), released);
+        }
+    }
+
+    #[test]
+    fn a_round_has_got_on_if_something_came_that_was_not_here() {
+        let world = world();
+        for (outcome, has_got_on) in
+            [(Outcome::Accepted, true), (Outcome::NotRecommended, true), (Outcome::Known, false)]
+        {
+            let begun = Round::begin(&world.engine, ROOM, THERE).unwrap();
+            let Begun::Round(mut round) = begun else { panic!("it waits") };
+            round.intake.outcomes.insert("$before".into(), outcome.clone());
+            let ended = round.end(world.engine.now_ms());
+            assert_eq!((ended.is_done, ended.has_got_on), (false, has_got_on), "{outcome:?}");
         }
     }
 

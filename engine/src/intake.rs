@@ -1,9 +1,10 @@
 //! Events of another server on their way in: what is checked, written and asked of whom until nothing is missing.
 //!
 //! Invariant: no question is asked twice, so that an intake ends whatever it is answered; what is still missing then stays
-//! out. Of a state that is told, what is refused is left out, as of one that is told with a join; what nobody gives is waited
-//! for. Of what comes as an answer, only events that were asked for are kept, or lead on from one that was. It does nothing
-//! itself: whoever drives it checks, writes and asks, with tasks or a simulated network, and tells what came of it.
+//! out. Of a state that is told, what is refused is left out, as of one that is told with a join, and last of all what those
+//! who may be asked deny to have; what nobody can be asked for is waited for. Of what comes as an answer, only events that were
+//! asked for are kept, or lead on from one that was. It does nothing itself: whoever drives it checks, writes and asks, with
+//! tasks or a simulated network, and tells what came of it.
 
 mod asking;
 mod states;
@@ -100,6 +101,13 @@ impl Question {
 pub enum Answer {
     /// Nobody could be reached, or nobody knows.
     Nothing,
+    /// Events that were asked for cannot be had: at least one server has denied to have them, and none has given one.
+    Denied {
+        /// Those of which all were asked who may be.
+        event_ids: Vec<Arc<str>>,
+        /// Whether all have denied it. Others could not be reached, or did not say.
+        by_all: bool,
+    },
     /// The keys, as far as they could be had, which are stored by now.
     Keys,
     /// Events as JSON.
@@ -165,6 +173,8 @@ pub struct Intake {
     /// How often single events were asked for.
     asked_events: HashMap<Arc<str>, usize>,
     asked_keys: BTreeSet<MissingKey>,
+    /// Single events that are not waited for any more: who may be asked denies to have them.
+    denied: HashSet<Arc<str>>,
     /// Those that are history: they come as that, but may be known from outside of the graph before.
     past: BTreeSet<Arc<str>>,
     /// What was missing at the last write.
@@ -207,6 +217,7 @@ impl Intake {
             asked: BTreeSet::new(),
             asked_events: HashMap::new(),
             asked_keys: BTreeSet::new(),
+            denied: HashSet::new(),
             past: BTreeSet::new(),
             missing: Missing::default(),
             is_new: false,
@@ -235,7 +246,7 @@ impl Intake {
     }
 
     /// Lets states that are told lack the events whose keys cannot be had, as those that are told with a join may: some servers
-    /// are gone for good, and their keys with them.
+    /// are gone for good, and their keys with them. So what some deny to have is not waited for any longer until all have said so.
     pub fn go_without_keys(&mut self) {
         self.without_keys = true;
     }
@@ -437,6 +448,11 @@ impl Intake {
     pub fn answered(&mut self, question: Question, answer: Answer) {
         match (question, answer) {
             (_, Answer::Nothing) => {}
+            (_, Answer::Denied { event_ids, by_all }) => {
+                if by_all || self.without_keys {
+                    self.denied.extend(event_ids);
+                }
+            }
             (_, Answer::Keys) => {
                 let keyless = std::mem::take(&mut self.keyless).into_iter();
                 self.unchecked.extend(keyless.map(|keyless| (keyless.json, keyless.role)));

@@ -160,6 +160,7 @@ impl Reception {
 }
 
 /// A transaction's events of one room.
+#[derive(Clone)]
 pub struct RoomReception {
     origin: String,
     room_id: String,

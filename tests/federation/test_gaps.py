@@ -5,7 +5,7 @@ import pytest
 
 from harness.client import address, bodies
 from harness.events import id_of
-from harness.participant import UNKNOWN
+from harness.participant import UNKNOWN, Participant
 from harness.peer import now_ms
 from harness.rooms import see
 from harness.senders import room_messages
@@ -96,13 +96,19 @@ def test_a_chain_that_lies_between_is_told_with_all_else_there(server, alice, re
     assert alice.state(room, "m.room.member", copy.user)["displayname"] == "69"
 
 
-def test_a_chain_of_powers_comes_as_one_of_names_does(server, alice, resident, copy, room):
-    tell_nothing_between(resident)
-    power = alice.state(room, "m.room.power_levels")
+def empower(server, alice, resident, copy):
+    """Lets the resident's user do all that Alice may. Answers with who may do what."""
+    power = alice.state(copy.room_id, "m.room.power_levels")
     power["users"][copy.user] = 100
-    alice.set_state(room, "m.room.power_levels", power)
+    alice.set_state(copy.room_id, "m.room.power_levels", power)
     resident.until(lambda: any(event["type"] == "m.room.power_levels" for event in resident.pdus))
     resident.catch_up(server, copy)
+    return power
+
+
+def test_a_chain_of_powers_comes_as_one_of_names_does(server, alice, resident, copy, room):
+    tell_nothing_between(resident)
+    power = empower(server, alice, resident, copy)
     for number in range(100):
         resident.next(copy, "m.room.power_levels", {**power, "invite": number}, state_key="")
     assert questions_for(server, alice, resident, copy) <= REQUESTS_MAX
@@ -116,3 +122,66 @@ def test_a_state_tells_the_chain_where_nobody_tells_it_by_itself(server, alice, 
     assert questions_for(server, alice, resident, copy) <= REQUESTS_MAX
     assert resident.versions_asked("state") == ["v1"]
     assert alice.state(room, "m.room.member", copy.user)["displayname"] == "249"
+
+
+@pytest.fixture
+def other(server, network, room):
+    """One more server in the room."""
+    other = network.peer(kind=Participant)
+    other.join(server, room)
+    return other
+
+
+def deny(resident, event):
+    """Has the resident not give an event that it tells of."""
+    answer = resident.answer_event
+    resident.answer_event = lambda values, *rest: UNKNOWN if values[0] == id_of(event) else answer(values, *rest)
+
+
+def is_asked_for(event, peer):
+    return any("/v1/event/" in request.target and id_of(event)[1:] in request.target for request in peer.requests)
+
+
+# The room's version forbids numbers that are no integers.
+@pytest.mark.parametrize("part, give", [(1, deny), (0.5, lambda *_: None)], ids=["denied", "unreadable"])
+def test_a_state_goes_without_what_nobody_gives(server, alice, resident, copy, room, other, part, give):
+    """One event in it that cannot be had or read holds up nothing that follows."""
+    empower(server, alice, resident, copy)
+    tell_nothing_between(resident)
+    give(resident, lost := resident.next(copy, "m.room.topic", {"topic": "lost", "part": part}, state_key=""))
+    said = [place_message(resident, copy, body) for body in ("one", "two")]
+    resident.transact(server, said)
+    see(alice, room, id_of(said[-1]))
+    assert bodies(room_messages(alice, room)) == ["one", "two"]
+    alice.state(room, "m.room.topic", status=404)
+    assert is_asked_for(lost, other), "another one might have had it"
+
+
+def fail(peer, event):
+    """Has a server fail to give any event. Answers how to have it do so again, and whether it was asked meanwhile."""
+    peer.answer_event = lambda *_: (500, {"errcode": "M_UNKNOWN", "error": "Not now"})
+    return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
+
+
+def break_off(peer, _event):
+    """Who does not answer about what lies between is asked for nothing else meanwhile."""
+    peer.closes_all = True
+    is_asked = lambda: any("/get_missing_events/" in target for target in peer.lost)
+    return lambda: setattr(peer, "closes_all", False), is_asked
+
+
+@pytest.mark.parametrize("prevent", [fail, break_off])
+def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident, copy, room, other, prevent):
+    """Another server denies it, and that one may have it."""
+    empower(server, alice, resident, copy)
+    tell_nothing_between(resident)
+    deny(resident, kept := resident.next(copy, "m.room.topic", {"topic": "kept"}, state_key=""))
+    recover, is_asked = prevent(other, kept)
+    resident.transact(server, [place_message(resident, copy, "one")])
+    until(is_asked)
+    other.know(kept)
+    recover()
+    resident.transact(server, [last := place_message(resident, copy, "two")])
+    see(alice, room, id_of(last))
+    assert bodies(room_messages(alice, room)) == ["one", "two"]
+    assert alice.state(room, "m.room.topic")["topic"] == "kept"

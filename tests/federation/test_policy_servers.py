@@ -12,11 +12,16 @@ from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
 from harness.policies import POLICY_KEY, SIGN, enable, signs
-from harness.rooms import joined_members, state_ids
+from harness.rooms import joined_members, see, state_ids
+from harness.senders import room_messages
 from harness.waiting import until
 
+# A policy server is given ten seconds.
+SECONDS_MAX = 9
 # More than one request has events signed.
 GUESTS = 55
+# With sixty questions at a time they would take two pauses of more than a minute together.
+MISSED = 130
 
 
 @pytest.fixture
@@ -222,6 +227,20 @@ def test_events_of_others_need_its_signature(server, alice, policy, network):
     assert len(policy.asked(SIGN)) == asked
 
 
+def test_many_events_that_it_has_to_sign_hold_up_none(server, alice, policy, network):
+    """More than a server is asked of anything else at a time: what was missed in a short outage."""
+    room_id = room_of(alice, server, policy)
+    other = network.peer(kind=Participant)
+    copy = other.join(server, room_id)
+    asked = len(policy.asked(SIGN))
+    said = [other.place(copy, other.message(copy, f"{number}")) for number in range(MISSED)]
+    last = policy.sign(other.message(copy, "signed"), policy.policy_key)
+    assert other.transact(server, [last]) == {id_of(last): {}}
+    see(alice, room_id, id_of(last))
+    assert bodies(room_messages(alice, room_id)) == [event["content"]["body"] for event in [*said, last]]
+    assert len(policy.asked(SIGN)) == asked + MISSED
+
+
 def test_who_comes_and_who_is_invited_is_asked_about(server, alice, policy):
     room_id = room_of(alice, server, policy)
     sign = policy.answers[SIGN]
@@ -281,6 +300,31 @@ def test_a_room_that_names_this_server_says_so_until_it_names_another(server, al
     enable(alice, room_id, policy)
     alice.send(room_id, "signed")
     assert_signed(sent(policy, "signed"), policy)
+
+
+def test_a_room_may_change_its_policy_server_while_it_signs(server, alice, policy):
+    """It is asked anew, once."""
+    room_id, old = room_of(alice, server, policy), policy.policy_key
+    sign, begun, changed = policy.answers[SIGN], threading.Event(), threading.Event()
+
+    def answer(request):
+        asked = json.loads(request.body)
+        if begun.is_set():
+            return sign(request)
+        begun.set()
+        assert changed.wait(SECONDS_MAX)
+        return 200, {policy.name: {POLICY_KEY: signature(policy, asked, old)}}
+
+    policy.answers[SIGN] = answer
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(Client(server.base_url, alice.user_id, alice.token).send, room_id, "hello")
+        assert begun.wait(SECONDS_MAX)
+        policy.policy_key = Key("policy_server")
+        enable(alice, room_id, policy)
+        changed.set()
+        sending.result()
+    assert_signed(sent(policy, "hello"), policy)
+    assert len(policy.asked(SIGN)) == 2
 
 
 def test_what_a_silent_policy_server_was_not_asked_about_waits_for_it(server, alice, policy, network):

@@ -73,6 +73,7 @@ impl Command for NoteKnock {
 ///
 /// That is believed of whoever knows the event that it ends, which is only shown to who is in the room. Of one that came with the
 /// room's own events every server knows that ever was there: that is believed of those which still were when this one left.
+#[derive(Clone)]
 pub struct NoteTurnedAway {
     /// The room's id.
     pub room_id: String,

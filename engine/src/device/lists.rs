@@ -340,7 +340,7 @@ fn out_of_sight(reader: &Reader, user: UserNum, mut others: BTreeSet<UserNum>) -
 pub fn all(reader: &Reader, user: UserNum) -> Result<DeviceLists> {
     let mut changed = BTreeSet::from([user]);
     for room in reader.joined_rooms(user)? {
-        for membership in [Membership::Join, Membership::Invite] {
+        for membership in [Membership::Join, Membership::Invite, Membership::Knock] {
             changed.extend(reader.members(room, membership)?.into_iter().map(|(member, _)| member));
         }
     }

@@ -16,11 +16,15 @@ use super::{Intake, Question, Role, states::allowed_by};
 use crate::{
     core::{event::Pdu, identifiers::server_name},
     error::Missing,
+    room::receive::Outcome,
 };
 
 /// Questions that one intake may lead to: far more than filling an ordinary gap takes.
 const QUESTIONS_MAX: usize = 60;
-/// Of these, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
+/// And beside them, how many events a policy server is asked about, each of which is judged then: what is sent at once, and what lies
+/// between as others give it. The rest has the next round, which follows at once.
+pub(super) const SIGNATURES_ASKED_MAX: usize = 250;
+/// Of the questions, how often what lies before events is asked for, twenty or so at a time: what a server missed in a short
 /// outage. Behind a longer one the state is asked for, and the rest is history.
 const MISSING_EVENTS_ASKED_MAX: usize = 10;
 /// And how often all that allows an event: whoever has changed a name or powers many times while a server was away makes one
@@ -69,8 +73,12 @@ impl Intake {
     }
 
     fn ask_for_events(&mut self, missing: &Missing) -> bool {
+        // What came and is of no use would come again, and keep others from being asked for the rest.
+        let is_again = missing.auth_events.iter().any(|event_id| self.asked_events.contains_key(event_id));
+        let useless = if is_again { self.useless() } else { HashSet::new() };
         let may_be_asked = |event_id: &&Arc<str>| {
-            self.asked_events.get(*event_id).is_none_or(|asked| *asked < EVENT_ASKED_MAX)
+            let asked = self.asked_events.get(*event_id);
+            asked.is_none_or(|asked| *asked < EVENT_ASKED_MAX && !useless.contains(*event_id))
         };
         let wanted: Vec<Arc<str>> = missing.auth_events.iter().filter(may_be_asked).cloned().collect();
         let mut is_asked = false;
@@ -83,6 +91,14 @@ impl Intake {
             }
         }
         is_asked
+    }
+
+    /// The events that came, and are refused or lack a key.
+    fn useless(&self) -> HashSet<Arc<str>> {
+        let parsed = self.keyless.iter().map(|keyless| Pdu::parse_history(self.version, &keyless.json));
+        let keyless = parsed.filter_map(|parsed| parsed.ok().map(|pdu| pdu.event_id));
+        let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
+        refused.map(|(event_id, _)| event_id.clone()).chain(keyless).collect()
     }
 
     fn ask_for_auth_chain(&mut self, missing: &Missing) -> bool {
@@ -190,7 +206,13 @@ impl Intake {
 
     /// Returns whether it is asked, which is once.
     pub(super) fn ask(&mut self, question: Question) -> bool {
-        let is_new = self.asked.len() < QUESTIONS_MAX && self.asked.insert(question.clone());
+        let is_signature = |question: &Question| matches!(question, Question::PolicySignature(_));
+        let signatures = self.count_asked(is_signature);
+        let has_place = match is_signature(&question) {
+            true => signatures < SIGNATURES_ASKED_MAX,
+            false => self.asked.len() - signatures < QUESTIONS_MAX,
+        };
+        let is_new = has_place && self.asked.insert(question.clone());
         if is_new {
             self.questions.push_back(question);
         }

@@ -18,15 +18,17 @@ use crate::{
 
 impl Intake {
     /// Leaves out of the states that were told what can never be part of them: of the events that are not here those that were
-    /// refused, and those that such would have to allow. One bad event in a state is no reason to refuse what follows it;
-    /// who tells the state could as well have kept the event to itself. Returns whether something is left out.
+    /// refused, and of live ones those that nobody has; and what such would have to allow. One bad event in a state is no reason to
+    /// refuse what follows it; who tells the state could as well have kept the event to itself. Of the past, what nobody has may be
+    /// what hides it. Returns whether something is left out.
     pub(super) fn leave_out_of_states(&mut self, missing: &Missing) -> bool {
         let missing: HashSet<&Arc<str>> = missing.auth_events.iter().collect();
         if self.states.is_empty() || missing.is_empty() {
             return false;
         }
         let refused = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
-        let refused = refused.map(|(event_id, _)| event_id.clone()).collect();
+        let denied = self.denied.iter().filter(|event_id| !self.backfill && missing.contains(*event_id));
+        let refused = refused.map(|(event_id, _)| event_id).chain(denied).cloned().collect();
         let refused = self.not_here_without(refused, &missing);
         let keyless = self.keyless_of_states();
         let keyless_ids = keyless.iter().map(|(pdu, _)| pdu.event_id.clone()).collect();

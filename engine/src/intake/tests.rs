@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{asking::AUTH_CHAIN_EVENTS_MAX, *};
+use super::{
+    asking::{AUTH_CHAIN_EVENTS_MAX, SIGNATURES_ASKED_MAX},
+    *,
+};
+use crate::room::policy::PolicyServer;
 
 const ROOM: &str = "!room:here.example";
 
@@ -39,6 +43,16 @@ fn play(
     told: &[&(Bytes, Arc<CheckedPdu>)],
     checks: &[PduCheck],
 ) -> Vec<Vec<Arc<str>>> {
+    play_with(intake, live, (told, checks), |_| Answer::Nothing)
+}
+
+/// The same with answers to what else is asked for.
+fn play_with(
+    intake: &mut Intake,
+    live: &Arc<str>,
+    (told, checks): (&[&(Bytes, Arc<CheckedPdu>)], &[PduCheck]),
+    answer_to: impl Fn(&Question) -> Answer,
+) -> Vec<Vec<Arc<str>>> {
     let ids: Vec<Arc<str>> = told.iter().map(|event| id(event)).collect();
     let mut written = Vec::new();
     loop {
@@ -54,7 +68,10 @@ fn play(
                 intake.answered(question, answer);
             }
             Next::Ask(question @ Question::Keys { .. }) => intake.answered(question, Answer::Keys),
-            Next::Ask(question) => intake.answered(question, Answer::Nothing),
+            Next::Ask(question) => {
+                let answer = answer_to(&question);
+                intake.answered(question, answer);
+            }
             Next::Write(receive) => {
                 let state = receive.states.first().map(|given| given.state.clone()).unwrap_or_default();
                 let mut missing = Missing::default();
@@ -122,6 +139,62 @@ fn a_state_goes_without_what_is_refused_and_what_that_would_allow() {
         }
         assert_eq!(intake.waiting(), [live.1.pdu().json.clone()], "what nobody gives is waited for");
     }
+}
+
+fn unreadable() -> PduCheck {
+    PduCheck::Refused { event_id: None, error: Refused::Format(String::new()) }
+}
+
+/// All who may be asked count; who cannot be asked now may have it, but is not waited for for ever.
+#[test]
+fn a_state_goes_without_what_is_denied() {
+    let version = RoomVersion::get("10").unwrap();
+    let (live, lost, other) = (event("live", &[]), event("lost", &[]), event("other", &[]));
+    let by_lost = event("by lost", &[&id(&lost)]);
+    let told = [&lost, &by_lost, &other];
+    let checks = [unreadable(), PduCheck::Ready(by_lost.1.clone()), PduCheck::Ready(other.1.clone())];
+    for (by_all, is_late, is_history, is_left_out) in [
+        (true, false, false, true),
+        (false, false, false, false),
+        (false, true, false, true),
+        // It may be what hides the past.
+        (true, false, true, false),
+    ] {
+        let mut intake = match is_history {
+            true => Intake::of_history(ROOM.to_owned(), version, Vec::new()),
+            false => Intake::new(ROOM.to_owned(), version, Vec::new()),
+        };
+        intake.ready(Role::Live(0), live.1.clone());
+        if is_late {
+            intake.go_without_keys();
+        }
+        let written = play_with(&mut intake, &id(&live), (&told, &checks), |question| match question {
+            Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all },
+            _ => Answer::Nothing,
+        });
+        let all = vec![id(&lost), id(&by_lost), id(&other)];
+        let expected = if is_left_out { vec![id(&other)] } else { all };
+        assert_eq!(written.last(), Some(&expected), "{by_all} {is_late} {is_history}");
+    }
+}
+
+/// Whoever is asked for both gives that one, and nobody else is asked.
+#[test]
+fn what_is_denied_is_asked_for_apart_from_what_lacks_a_key() {
+    let version = RoomVersion::get("10").unwrap();
+    let (live, lost, keyless) = (event("live", &[]), event("lost", &[]), event("keyless", &[]));
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    let (told, checks) = ([&lost, &keyless], [unreadable(), PduCheck::MissingKeys(vec![key])]);
+    let mut intake = Intake::new(ROOM.to_owned(), version, Vec::new());
+    intake.ready(Role::Live(0), live.1.clone());
+    let written = play_with(&mut intake, &id(&live), (&told, &checks), |question| match question {
+        Question::Events { event_ids } if event_ids.contains(&id(&keyless)) => {
+            Answer::Events(vec![keyless.0.clone()])
+        }
+        Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all: true },
+        _ => Answer::Nothing,
+    });
+    assert_eq!(written.last(), Some(&vec![id(&keyless)]));
 }
 
 /// Without it the past would be shown to all. What is live has it from what it follows.
@@ -345,4 +418,63 @@ fn what_lacked_a_key_is_written_where_it_was_sent() {
     let Next::Write(receive) = intake.next_step() else { panic!("nothing is written") };
     let written: Vec<Arc<str>> = receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()).collect();
     assert_eq!(written, ids);
+}
+
+/// How often an intake asks a policy server, which signs nothing, and for states: so many events follow each other, and the last one's
+/// state is missing, too.
+fn asked_of_a_policy_server(events: usize) -> (usize, usize) {
+    let sent: Vec<(Bytes, Arc<CheckedPdu>)> = (0..events).map(|n| event(&n.to_string(), &[])).collect();
+    let pdus = sent.iter().map(|event| event.0.clone()).collect();
+    let mut intake = Intake::new(ROOM.to_owned(), RoomVersion::get("10").unwrap(), pdus);
+    let policy = PolicyServer { name: "there.example".to_owned(), public_key: Vec::new() };
+    let (mut signatures, mut states) = (0, 0);
+    loop {
+        match intake.next_step() {
+            Next::Check(_) => {
+                intake.checked(sent.iter().map(|event| PduCheck::Ready(event.1.clone())).collect());
+            }
+            Next::Write(receive) => {
+                let mut received = Received::default();
+                let mut waiting = Vec::new();
+                for event_id in receive.pdus.iter().map(|checked| checked.pdu().event_id.clone()) {
+                    if receive.not_recommended.contains(&event_id) {
+                        received.outcomes.push((event_id, Outcome::NotRecommended));
+                    } else {
+                        received.outcomes.push((event_id.clone(), Outcome::Waiting));
+                        waiting.push(event_id);
+                    }
+                }
+                let policy = policy.clone();
+                match &waiting[..] {
+                    [last] => received.missing.state.push(last.clone()),
+                    [first, ..] => {
+                        received.missing.signatures.push(WantedSignature { event_id: first.clone(), policy });
+                    }
+                    [] => {}
+                }
+                intake.received(received);
+            }
+            Next::Ask(question) => {
+                let answer = match question {
+                    Question::PolicySignature(_) => {
+                        signatures += 1;
+                        Answer::PolicySignature(None)
+                    }
+                    _ => {
+                        states += usize::from(matches!(question, Question::State { .. }));
+                        Answer::Nothing
+                    }
+                };
+                intake.answered(question, answer);
+            }
+            Next::Done => return (signatures, states),
+        }
+    }
+}
+
+#[test]
+fn a_policy_server_is_asked_beside_all_else() {
+    assert_eq!(asked_of_a_policy_server(131), (130, 1));
+    // Not without end.
+    assert_eq!(asked_of_a_policy_server(SIGNATURES_ASKED_MAX + 10), (SIGNATURES_ASKED_MAX, 0));
 }

@@ -57,9 +57,7 @@ impl AuthState for NoState {
 /// Errors: [`Denied::Rule`] when the room's rules refuse it, [`Invalid::Event`] when it is malformed or too large,
 /// [`crate::Error::Unsigned`] when the room's policy server has to sign it first.
 pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> Result<Arc<Event>> {
-    if let Some(pdu) = signed_before(tx, room, &new)?
-        && let Some(arrival) = arrival_of_signed(tx, room, pdu, &new)?
-    {
+    if let Some(arrival) = signed_before(tx, room, &new)? {
         return accept(tx, room, arrival);
     }
     let ends = chosen_ends(tx, room)?;
@@ -90,9 +88,12 @@ pub(crate) fn append(tx: &mut Tx, room: &mut RoomCtx, mut new: NewEvent<'_>) -> 
     accept(tx, room, arrival)
 }
 
-/// The event that is to be sent, if it was built in an earlier attempt and signed by the room's policy server since.
-fn signed_before(tx: &Tx, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Option<Arc<Pdu>>> {
-    for pdu in &tx.signed {
+/// How the event comes in that is to be sent, if it was built in an earlier attempt and signed by the room's policy server since. The
+/// room may have named another one in between: then it was built several times, and only what was signed last holds.
+///
+/// Errors: as [`arrival_of_signed`].
+fn signed_before(tx: &mut Tx, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Option<Arrival>> {
+    for pdu in tx.signed.clone() {
         let is_same = pdu.room_id == room.id
             && *pdu.sender == *new.sender
             && *pdu.kind == *new.kind
@@ -100,8 +101,11 @@ fn signed_before(tx: &Tx, room: &RoomCtx, new: &NewEvent<'_>) -> Result<Option<A
             && pdu.redacts.as_deref() == new.redacts
             && without_redacts(&pdu.content).eq(without_redacts(&new.content));
         // One event may be wanted twice, and then was built twice.
-        if is_same && tx.event_num(&pdu.event_id)?.is_none() {
-            return Ok(Some(pdu.clone()));
+        if is_same
+            && tx.event_num(&pdu.event_id)?.is_none()
+            && let Some(arrival) = arrival_of_signed(tx, room, pdu, new)?
+        {
+            return Ok(Some(arrival));
         }
     }
     Ok(None)
@@ -113,7 +117,7 @@ fn without_redacts(content: &JsonObject) -> impl Iterator<Item = (&String, &Valu
 }
 
 /// How an event that was built before comes in: where it stood then, though the room may have gone on. Nothing if that cannot
-/// be any more, or the room has another policy server now: then the event has to be built anew.
+/// be any more, or the room has another policy server now: then another one has to be taken, or built.
 ///
 /// Errors: [`Denied::Rule`] when the room's rules refuse it by now.
 fn arrival_of_signed(

@@ -161,7 +161,7 @@ mod tests {
             json: Bytes::from_static(b"{}"),
             fetched_ts: 1_000,
         };
-        assert_eq!(engine.write(store(keys)).wait().unwrap(), [own_id.clone()]);
+        assert_eq!(engine.write(store(keys)).wait().unwrap(), std::slice::from_ref(&own_id));
         let now_ms = engine.now_ms();
         // Said again, it is none the better.
         let keys = vec![told("ed25519:lost", u64::MAX, false), told("ed25519:rotated", u64::MAX, false)];

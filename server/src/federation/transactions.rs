@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use warren_engine::reception::{Body, EDUS_MAX, PDUS_MAX, Reception, RoomReception};
 use warren_engine::view::federation::IncomingRoom;
 
@@ -34,6 +35,10 @@ const EARLY_BYTES_MAX: usize = 16 << 20;
 /// What one transaction's events of a room count for at least while they wait, however small they are: each has a task, its
 /// part of the transaction and a place in the queue for the room, which some thousand are to have at most.
 const EARLY_EVENTS_BYTES_MIN: usize = 16 << 10;
+/// Pauses after which events that waited for a join are tried again, where a fault of ours keeps them out: their server was told that
+/// they have come, and sends them no more. They stay in memory for no longer than a full disk takes to be noticed.
+const EARLY_PAUSES: [Duration; 3] =
+    [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(600)];
 /// Bytes of the id of a transaction whose answer is kept.
 const TRANSACTION_ID_BYTES_MAX: usize = 255;
 
@@ -144,7 +149,7 @@ async fn take_in_room(ctx: Arc<Context>, mut room: RoomReception) -> Result<Room
 async fn take_in_early(ctx: Arc<Context>, room: RoomReception, _place: OwnedSemaphorePermit) {
     drop(ctx.federation.joins.alone(room.place().0).await);
     let (room_id, origin) = (room.place().0.to_owned(), room.place().1.to_owned());
-    match take_in_now(&ctx, room).await {
+    match insistently(&EARLY_PAUSES, || take_in_now(&ctx, room.clone())).await {
         Ok(room) => {
             room.dropped().iter().for_each(|(reason, count)| refusals::dropped_events(reason, *count))
         }
@@ -152,6 +157,22 @@ async fn take_in_early(ctx: Arc<Context>, room: RoomReception, _place: OwnedSema
             tracing::warn!(room_id, origin, error = %error.error, "what was told before a join is not taken in");
         }
     }
+}
+
+/// Tries once more after each pause, until it succeeds.
+///
+/// Errors: the last.
+async fn insistently<T, E, F>(pauses: &[Duration], mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for pause in pauses {
+        if let Ok(done) = attempt().await {
+            return Ok(done);
+        }
+        sleep(*pause).await;
+    }
+    attempt().await
 }
 
 /// Takes in the events of one room. What lacks something is fetched for behind.
@@ -185,6 +206,18 @@ mod tests {
         assert_eq!(note("a.example", 2), Some("1".to_owned()));
         assert_eq!(note("a.example", ANSWERS_KEPT + 1), None);
         assert_eq!(last.note("b.example", &"x".repeat(TRANSACTION_ID_BYTES_MAX + 1)), None);
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_tried_again_after_each_pause() {
+        for (failures, expected) in [(0, Ok(1)), (2, Ok(3)), (9, Err(3))] {
+            let mut tries = 0;
+            let done = insistently(&[Duration::ZERO; 2], || {
+                tries += 1;
+                std::future::ready(if tries > failures { Ok(tries) } else { Err(tries) })
+            });
+            assert_eq!(done.await, expected);
+        }
     }
 
     #[test]

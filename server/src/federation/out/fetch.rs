@@ -34,6 +34,7 @@ use super::guests;
 use super::keys::{Cause, asked_again, ensure_keys, is_here};
 use super::policy::ask_about;
 use super::pruned;
+use super::single_events::{ask_for_events, events};
 use super::state_memory::Share;
 use super::unchecked;
 use crate::context::Context;
@@ -47,9 +48,6 @@ const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
 /// How long history that a client waits for is held up by keys. A server that is gone gives none, and the rest of ten seconds
 /// is for what is before its users' events.
 const KEYS_AWAITED_MAX: Duration = Duration::from_secs(4);
-
-/// Events that are asked for by their ids, side by side.
-const EVENTS_AT_ONCE: usize = 10;
 
 /// Up to so many missing events of a state are asked for one by one; beyond that the whole state comes cheaper.
 const STATE_EVENTS_SINGLE_MAX: usize = 50;
@@ -220,13 +218,17 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
-    let Ended { release, given_up, is_done, goes_without_keys_ms } = round.end(ctx.engine.now_ms());
+    let Ended { release, given_up, is_done, has_got_on, goes_without_keys_ms } =
+        round.end(ctx.engine.now_ms());
     refusals::dropped_events("waited_too_long", given_up);
     if let Some(release) = release {
         ctx.engine.write(release).await?;
     }
     if is_done {
         return Ok(Left::Nothing);
+    }
+    if has_got_on {
+        return Ok(Left::More);
     }
     if servers.contains(origin) && !asking.servers.contains(origin) {
         ctx.federation.unreached.note(origin, Instant::now());
@@ -258,11 +260,20 @@ struct Asking {
     keys: Vec<MissingKey>,
     /// Whether a client waits for what comes of it.
     is_awaited: bool,
+    /// Whether some of the servers are asked no more, since they gave no answer at all.
+    lacks_servers: bool,
 }
 
 impl Asking {
     fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
-        Asking { cause, servers: servers.to_vec(), memory: Vec::new(), keys: Vec::new(), is_awaited: false }
+        Asking {
+            cause,
+            servers: servers.to_vec(),
+            memory: Vec::new(),
+            keys: Vec::new(),
+            is_awaited: false,
+            lacks_servers: false,
+        }
     }
 
     /// The keys that were asked for and are not here.
@@ -289,7 +300,7 @@ async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
 async fn ask_servers(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
-    Asking { cause, servers, memory, keys: asked_for, is_awaited }: &mut Asking,
+    Asking { cause, servers, memory, keys: asked_for, is_awaited, lacks_servers }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
@@ -313,15 +324,8 @@ async fn ask_servers(
     if matches!(heard.answer, Answer::Nothing)
         && !others.is_empty()
         && let Some(origin) = origin
-        && let Some(question) = ctx.federation.others.admit(room_id, origin, question)
     {
-        let mut of_others = ask_each(ctx, room, &others, memory, &question).await?;
-        if of_others.is_in_vain {
-            ctx.federation.others.asked_in_vain(room_id, &question);
-        }
-        heard.silent.append(&mut of_others.silent);
-        heard.told_by = of_others.told_by;
-        heard.answer = of_others.answer;
+        ask_others(ctx, room, (origin.as_str(), others.as_slice()), memory, question, &mut heard).await?;
     }
     if let (Question::MissingEvents { .. }, Answer::Events(events)) = (question, &mut heard.answer) {
         let servers = (servers.as_slice(), heard.told_by.as_deref());
@@ -329,8 +333,38 @@ async fn ask_servers(
             || origin.is_none_or(|origin| ctx.federation.others.admit(room_id, origin, question).is_some());
         pruned::replace(ctx, room, servers, events, admitted).await?;
     }
+    *lacks_servers |= !heard.silent.is_empty();
     servers.retain(|server| !heard.silent.contains(server));
-    Ok(heard.answer)
+    Ok(heard.all_told(*lacks_servers))
+}
+
+/// Asks others because of what `origin` has sent, which has told nothing, as far as they may be asked.
+async fn ask_others(
+    ctx: &Arc<Context>,
+    room: (&str, &'static RoomVersion),
+    (origin, others): (&str, &[String]),
+    memory: &mut Vec<Share>,
+    question: &Question,
+    heard: &mut Heard,
+) -> Result<(), ApiError> {
+    // They are not asked again for what none of them knew a while ago.
+    let mut denied = ctx.federation.others.unknown(room.0, &heard.events);
+    if let Some(question) = ctx.federation.others.admit(room.0, origin, question) {
+        let mut of_others = ask_each(ctx, room, others, memory, &question).await?;
+        if of_others.is_in_vain && of_others.is_denied {
+            ctx.federation.others.asked_in_vain(room.0, &question);
+        }
+        heard.silent.append(&mut of_others.silent);
+        heard.told_by = of_others.told_by;
+        heard.answer = of_others.answer;
+        heard.is_in_vain &= of_others.is_in_vain;
+        if heard.is_denied || of_others.is_denied {
+            denied.append(&mut of_others.events);
+        }
+    }
+    heard.is_denied |= !denied.is_empty();
+    heard.events = denied;
+    Ok(())
 }
 
 /// What came of asking servers.
@@ -342,6 +376,22 @@ struct Heard {
     silent: Vec<String>,
     /// Whether all have answered, and know nothing.
     is_in_vain: bool,
+    /// Whether one has.
+    is_denied: bool,
+    /// The events that all of them were asked for.
+    events: Vec<Arc<str>>,
+}
+
+impl Heard {
+    /// The answer of all together.
+    fn all_told(self, lacks_servers: bool) -> Answer {
+        match self.answer {
+            Answer::Nothing if self.is_denied && !self.events.is_empty() => {
+                Answer::Denied { event_ids: self.events, by_all: self.is_in_vain && !lacks_servers }
+            }
+            answer => answer,
+        }
+    }
 }
 
 /// Asks one server after the other until one knows.
@@ -352,15 +402,22 @@ async fn ask_each(
     memory: &mut Vec<Share>,
     question: &Question,
 ) -> Result<Heard, ApiError> {
-    let mut heard = Heard { answer: Answer::Nothing, told_by: None, silent: Vec::new(), is_in_vain: true };
+    let events = match question {
+        Question::Events { event_ids } => event_ids.clone(),
+        _ => Vec::new(),
+    };
+    let (answer, told_by, silent) = (Answer::Nothing, None, Vec::new());
+    let mut heard = Heard { answer, told_by, silent, is_in_vain: true, is_denied: false, events };
     for server in servers {
         match ask_server(ctx, room, server, memory, question).await? {
-            Ok(Answer::Nothing) => {}
-            Ok(Answer::Events(events)) if events.is_empty() => {}
+            Ok(Answer::Nothing) => heard.is_denied = true,
+            Ok(Answer::Events(events)) if events.is_empty() => heard.is_denied = true,
             Ok(answer) => {
                 let told_by = Some(server.clone());
                 return Ok(Heard { answer, told_by, is_in_vain: false, ..heard });
             }
+            // By this server's operator it is none of those to be asked.
+            Err(RemoteError::NotAdmitted(_)) => {}
             Err(failure) => {
                 tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
                 heard.is_in_vain = false;
@@ -390,7 +447,7 @@ async fn ask_server(
                 told.answer
             })
         }
-        Question::Events { event_ids } => events(ctx, server, event_ids).await.map(Answer::Events),
+        Question::Events { event_ids } => ask_for_events(ctx, server, version, event_ids).await,
         Question::AuthChain { event_id } => {
             let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
             told.map(|(answer, of_answer)| {
@@ -500,39 +557,4 @@ pub async fn whole_state(
 ) -> Result<(WholeState, Share), RemoteError> {
     let target = format!("{}?event_id={}", path("v1/state/{roomId}", &[room_id]), escaped(event_id));
     Ask::get(server, target).read_state(ctx, watch).await
-}
-
-#[derive(Deserialize)]
-struct SingleEvent {
-    pdus: AtMost<Box<RawValue>, 1>,
-}
-
-/// Events by their ids, as far as the server knows them.
-///
-/// Errors: when it gives no answer at all.
-pub async fn events(
-    ctx: &Arc<Context>,
-    server: &str,
-    event_ids: &[Arc<str>],
-) -> Result<Vec<Bytes>, RemoteError> {
-    let mut found = Vec::new();
-    for event_ids in event_ids.chunks(EVENTS_AT_ONCE) {
-        let asks = event_ids.iter().map(|event_id| {
-            let (ctx, server, event_id) = (ctx.clone(), server.to_owned(), event_id.clone());
-            async move {
-                let asked = Ask::get(&server, path("v1/event/{eventId}", &[&event_id]));
-                asked.for_event().read::<SingleEvent>(&ctx).await
-            }
-        });
-        for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
-            match answer {
-                Ok(event) => found.extend(event.pdus.0.into_iter().next().map(bytes_of)),
-                Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_))) if found.is_empty() => {
-                    return Err(failure);
-                }
-                Err(failure) => tracing::debug!(server, %failure, "a server does not give an event"),
-            }
-        }
-    }
-    Ok(found)
 }

@@ -42,6 +42,8 @@ pub struct Errand {
 /// What a round has left to do.
 pub enum Left {
     Nothing,
+    /// It got on, so that the next one may, too.
+    More,
     Something {
         /// The keys that could not be had.
         lacks: Vec<MissingKey>,
@@ -104,6 +106,7 @@ impl Fetches {
             return true;
         }
         match left {
+            Left::More => return true,
             Left::Nothing => {
                 errands.remove(errand);
             }
@@ -158,7 +161,7 @@ impl Fetches {
 pub struct Turn<'a> {
     fetches: &'a Fetches,
     errand: &'a Errand,
-    /// How many turns there were before.
+    /// How many turns there were before, since it last got on.
     attempts: usize,
     is_over: bool,
 }
@@ -170,6 +173,9 @@ impl<'a> Turn<'a> {
 
     /// Returns whether another round is to follow at once; if none is, the turn is over.
     pub fn end_round(&mut self, left: Left) -> bool {
+        if matches!(left, Left::More) {
+            self.attempts = 0;
+        }
         self.is_over = !self.fetches.end(self.errand, left, self.attempts);
         !self.is_over
     }
@@ -237,6 +243,20 @@ mod tests {
         fetches.end(&errand("!a:here.test", "a.test"), Left::default(), 0);
         fetches.end(&errand("!a:here.test", "b.test"), Left::default(), 0);
         assert_eq!(fetches.resting_of("a.test"), [errand("!a:here.test", "a.test")]);
+    }
+
+    #[test]
+    fn what_gets_on_goes_on_at_once() {
+        let fetches = Fetches::default();
+        let errand = Errand { room_id: "!a:here.test".to_owned(), origin: "there.test".to_owned() };
+        assert!(fetches.begin(&errand, true));
+        let mut turn = Turn::new(&fetches, &errand, 3);
+        assert!(turn.end_round(Left::More) && turn.end_round(Left::More));
+        assert!(!fetches.begin(&errand, true), "the same is at it");
+        assert!(turn.end_round(Left::default()), "more has come meanwhile");
+        assert!(!turn.end_round(Left::default()));
+        drop(turn);
+        assert_eq!(fetches.attempts(&errand), 1, "its pauses begin anew");
     }
 
     fn lacking(server_name: &str) -> Vec<MissingKey> {

@@ -43,6 +43,7 @@ mod questions;
 pub mod resync;
 pub mod sender;
 mod silences;
+mod single_events;
 mod state_answer;
 mod state_memory;
 pub mod timestamp;

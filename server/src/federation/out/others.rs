@@ -31,7 +31,13 @@ const ORIGINS_MAX: usize = 10_000;
 pub struct Others {
     asked: Mutex<HashMap<String, Asked>>,
     /// Rooms and events, and until when they are not asked for.
-    unknown: Mutex<HashMap<(String, Arc<str>), Instant>>,
+    unknown: Mutex<Unknown>,
+}
+
+type Unknown = HashMap<(String, Arc<str>), Instant>;
+
+fn is_unknown(unknown: &Unknown, room_id: &str, event_id: &Arc<str>, now: Instant) -> bool {
+    unknown.get(&(room_id.to_owned(), event_id.clone())).is_some_and(|until| *until > now)
 }
 
 struct Asked {
@@ -76,11 +82,14 @@ impl Others {
 
     fn without_unknown(&self, room_id: &str, event_ids: &[Arc<str>], now: Instant) -> Vec<Arc<str>> {
         let unknown = self.unknown.lock();
-        let is_wanted = |event_id: &&Arc<str>| {
-            let until = unknown.get(&(room_id.to_owned(), (*event_id).clone()));
-            until.is_none_or(|until| *until <= now)
-        };
+        let is_wanted = |event_id: &&Arc<str>| !is_unknown(&unknown, room_id, event_id, now);
         event_ids.iter().filter(is_wanted).cloned().collect()
+    }
+
+    /// Those of the events that no others knew a while ago, for which they are not asked again.
+    pub fn unknown(&self, room_id: &str, event_ids: &[Arc<str>]) -> Vec<Arc<str>> {
+        let (unknown, now) = (self.unknown.lock(), Instant::now());
+        event_ids.iter().filter(|event_id| is_unknown(&unknown, room_id, event_id, now)).cloned().collect()
     }
 
     /// All others that were asked this have answered, and know nothing of it.
@@ -149,5 +158,8 @@ mod tests {
         assert_eq!(ask(ROOM, now + PERIOD), Some(events([5])));
         assert_eq!(ask("!b:here.test", now + PERIOD), Some(events(0..6)));
         assert_eq!(ask(ROOM, now + UNKNOWN_TIME + PERIOD), Some(events(0..6)));
+        let Question::Events { event_ids } = events([5, 4]) else { panic!("these are events") };
+        assert_eq!(others.unknown(ROOM, &event_ids), event_ids[1..]);
+        assert!(others.unknown("!b:here.test", &event_ids).is_empty());
     }
 }

@@ -25,10 +25,11 @@ use warren_engine::{Error, GivenState, LeftOut, Outcome, What};
 
 use super::RemoteError;
 use super::ask::{Ask, path};
-use super::fetch::{ToldState, events, follow_up, servers_to_ask, state, take_in, whole_state};
+use super::fetch::{ToldState, follow_up, servers_to_ask, state, take_in, whole_state};
 use super::guests;
 use super::join::{At, store};
 use super::keys::Cause;
+use super::single_events::events;
 use crate::context::Context;
 use crate::http::ApiError;
 use crate::worker;

@@ -17,7 +17,8 @@ use warren_engine::view::{ClosestEvent, EventByTimestamp};
 
 use super::ask::{Ask, path};
 use super::complete::until_whole;
-use super::fetch::{events, servers_to_ask, take_in};
+use super::fetch::{servers_to_ask, take_in};
+use super::single_events::events;
 use super::{Asker, RemoteError, pruned};
 use crate::context::Context;
 use crate::http::ApiError;

@@ -245,6 +245,26 @@ fn a_signature_does_not_outlive_the_policy_server_or_the_senders_power() {
 }
 
 #[test]
+fn an_event_is_sent_once_the_policy_server_that_came_meanwhile_has_signed_it() {
+    let (scene, key) = protected();
+    let command = message("hello");
+    let first = unsigned(&scene, command.clone());
+    let mut signed = vec![first.signed(&answer(first.json(), &key)).unwrap()];
+    let other = KeyPair::from_seed("policy_server", &[11; 32]).unwrap();
+    use_policy_server(&scene, "there.example", &other);
+    let again = WithSigned { command: &command, signed: &signed };
+    let Err(Error::Unsigned(second)) = scene.world.engine.write(again).wait() else {
+        panic!("the signature of the one before holds no more")
+    };
+    signed.push(second.signed(&answer(second.json(), &other)).unwrap());
+    let again = WithSigned { command: &command, signed: &signed };
+    let sent = scene.world.engine.write(again).wait().unwrap();
+    assert_eq!(*sent, *signed[1].event_id);
+    assert_eq!(scene.ends(), [sent]);
+    scene.is_sound();
+}
+
+#[test]
 fn a_room_is_upgraded_with_each_of_its_last_events_signed() {
     for to in ["10", "12"] {
         let (scene, key) = protected();
