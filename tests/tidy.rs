@@ -76,6 +76,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("engine", "room::policy", "which policy server a state names is in a cache of the engine's"),
     ("command", "open", "a new signing key takes the place of the one that the database was made with"),
     ("engine", "remote::NeverTrusted", "which keys are never trusted is an option of the engine"),
+    ("engine", "remote::ServerKey", "which keys were this server's before is an option of the engine"),
     ("engine", "account::SessionCache", "the cache of sessions is the engine's"),
     ("engine", "account::Erasures", "who is to be forgotten is in a table of the engine's"),
     ("engine", "outbox::OutgoingNews", "the wait for what is to be sent is the engine's to give out"),

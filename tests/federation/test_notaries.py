@@ -13,6 +13,7 @@ from harness.events import redacted
 from harness.peer import Key, now_ms, signed
 from harness.rooms import contents, via
 from harness.server import sound
+from harness.waiting import until
 
 KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
@@ -69,6 +70,13 @@ def test_a_notary_that_is_silent_keeps_no_key_back_that_another_tells(network, t
     gone, unknown, last = gone_from(network), gone_from(network), gone_from(network)
     with sound(trusting(network, tmp_path, *silent, notary)) as server:
         tell(notary, gone.published())
+        answer = notary.answers[QUERY]
+
+        def answer_last(request):
+            until(lambda: all(peer.asked(QUERY) for peer in silent))
+            return answer(request)
+
+        notary.answers[QUERY] = answer_last
         begun = time.monotonic()
         assert gone.send(server, "GET", LIST)[0] == 200
         assert time.monotonic() - begun < SOON_SECONDS

@@ -60,13 +60,16 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
             refused.push(key.key_id.clone());
             continue;
         }
-        if is_own && (is_in_use || before.is_some()) {
+        if is_own && (is_in_use || before.as_ref().is_some_and(|before| before.is_old)) {
             continue;
         }
         let told = key.valid_until_ts;
         let (valid_until_ts, is_old) = match before {
             // It is not this server that put it out of use.
             None if is_own => (told.min(shared.clock.now_ms()), false),
+            // Another notary may have asked for it later; of what is still to come none can know.
+            Some(before) if is_own && told > shared.clock.now_ms() => (before.valid_until_ts, false),
+            Some(before) if is_own => (before.valid_until_ts.max(told), false),
             Some(before) if before.is_old => (before.valid_until_ts, true),
             Some(before) if !key.is_old => (before.valid_until_ts.max(told), false),
             _ => (told, key.is_old),

@@ -200,9 +200,8 @@ pub(super) fn set_outside(
     status: EventStatus,
 ) -> Result<Arc<Event>> {
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
-    let (state_after, room_state) = (arrival.state_before, NodeId::default());
-    let place =
-        Place { key, status, state_after, room_state, after_gap: false, redacted_by, is_filled_in: false };
+    let states = [arrival.state_before, NodeId::default()];
+    let place = Place::aside((key, redacted_by), status, states);
     let event = write(tx, room, arrival, num, place, None)?;
     // Of a room that is about to be entered nothing waits, and many such events come.
     match room.head.extremities.is_empty() {
@@ -226,15 +225,7 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place {
-        key,
-        status,
-        state_after,
-        room_state: room.head.state,
-        after_gap: false,
-        redacted_by,
-        is_filled_in: false,
-    };
+    let place = Place::aside((key, redacted_by), status, [state_after, room.head.state]);
     // What follows it may have come before, and a gap be open there.
     let missing = match gap::of(tx, room.num, &arrival.pdu.event_id)? {
         Some(gap) => Some((gap, gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?)),
@@ -252,15 +243,9 @@ pub(super) fn set_aside(
 pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
-    let place = Place {
-        key,
-        status: EventStatus::Rejected,
-        state_after: arrival.state_before,
-        room_state: room.head.state,
-        after_gap: false,
-        redacted_by,
-        is_filled_in: true,
-    };
+    let states = [arrival.state_before, room.head.state];
+    let aside = Place::aside((key, redacted_by), EventStatus::Rejected, states);
+    let place = Place { is_filled_in: true, ..aside };
     let event = write(tx, room, arrival, num, place, None)?;
     note_missing_before(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
@@ -319,6 +304,17 @@ struct Place {
     after_gap: bool,
     redacted_by: Option<EventNum>,
     is_filled_in: bool,
+}
+
+impl Place {
+    /// That of what clients are not shown: what was enrolled, and the states after it and of the room.
+    fn aside(
+        (key, redacted_by): (Option<StateKeyId>, Option<EventNum>),
+        status: EventStatus,
+        [state_after, room_state]: [NodeId; 2],
+    ) -> Self {
+        Self { key, status, state_after, room_state, after_gap: false, redacted_by, is_filled_in: false }
+    }
 }
 
 /// What is known of an event before it is written.

@@ -96,7 +96,8 @@ pub(super) fn state_after_all(
     merged_sides(tx, room, prev.iter().map(|event| Side::after(event)))
 }
 
-/// What stands in a list of snapshots between those that have all members and those that lack some. No snapshot has this number.
+/// What stands in a list of snapshots between those that have all members and those that lack some, and before one of each that were made
+/// into one. No snapshot has this number.
 const LACKING: NodeId = NodeId(u64::MAX);
 
 /// What state resolution makes of states of which some may lack members. The members of those that lack none stand in for these: of
@@ -139,13 +140,19 @@ fn with_members_of(
     lacking: NodeId,
     other: NodeId,
 ) -> Result<NodeId, StorageError> {
+    let from = vec![LACKING, other, lacking];
+    if let Some(known) = remembered(tx, &from) {
+        return Ok(known);
+    }
     let Some(member) = tx.text_num("m.room.member")? else { return Ok(lacking) };
     let difference = tx.state_difference(room.num, lacking, other)?.into_iter();
     let lacked: Vec<(StateKeyId, Option<EventNum>)> = difference
         .filter(|change| change.key.kind() == member && change.before.is_none())
         .map(|change| (change.key, change.after))
         .collect();
-    state::apply(tx, room.num, lacking, &lacked)
+    let made = state::apply(tx, room.num, lacking, &lacked)?;
+    tx.resolved.push((from, made));
+    Ok(made)
 }
 
 /// What was made of snapshots before.

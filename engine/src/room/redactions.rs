@@ -112,7 +112,6 @@ pub(super) fn is_told(reader: &Reader, redaction: &Event) -> Result<bool, Storag
     }
     match target.header.redacted_by {
         Some(by) if by == redaction.num => Ok(true),
-        None if !redaction.header.partial_state => Ok(false),
         _ => {
             let sender = reader.user_id(target.header.sender)?;
             Ok(may_be_applied(reader, redaction, &sender)? && !is_circular(&pdu, &*target.pdu()?))

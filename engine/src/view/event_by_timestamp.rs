@@ -69,8 +69,8 @@ impl View for EventByTimestamp {
         })?;
         let stretch = split.stretch(self.forwards, last);
         // One page looks at thousands of events; what is not visible within one is too far away to be of use.
-        let page =
-            timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default(), &AtGaps::Behind)?;
+        let no_gaps = AtGaps::AtFree { free: Vec::new(), passes_first: true };
+        let page = timeline::page(reader, &mut viewer, stretch, &RoomEventFilter::default(), &no_gaps)?;
         let found = closest(&page.events, self.ts, self.forwards, split.pos);
         let event = found.map(|event| (event.event_id.to_string(), event.header.origin_server_ts));
         Ok(ClosestEvent { event, gap: gap::between(reader, viewer.room, split.pos)? })

@@ -53,7 +53,7 @@ pub(crate) struct Page {
 /// Where gaps end a page.
 #[derive(Debug)]
 pub(crate) enum AtGaps {
-    /// With the first event behind one, where the page passes over events: whoever reads looks at those that it has.
+    /// With the first event behind one, shown or not.
     Behind,
     /// Where what is missing would stand.
     AtFree {
@@ -95,16 +95,11 @@ impl AtGaps {
         first.is_some_and(|free| *free <= up_to) && !(is_beginning && *passes_first)
     }
 
-    /// Whether the page is not to go on from the event, of those that the filter has it look at.
-    fn end_behind(
-        &self,
-        reader: &Reader,
-        event: &Event,
-        filter: &RoomEventFilter,
-    ) -> Result<bool, StorageError> {
+    /// Whether the page is not to go on from the event, whether or not it is shown.
+    fn end_behind(&self, reader: &Reader, event: &Event) -> Result<bool, StorageError> {
         match self {
-            Self::Behind if !filter.is_everything() => gap::is_open_before(reader, event),
-            _ => Ok(false),
+            Self::Behind => gap::is_open_before(reader, event),
+            Self::AtFree { .. } => Ok(false),
         }
     }
 }
@@ -157,7 +152,7 @@ pub(crate) fn page(
                 return Ok(page);
             }
             rest = rest.beyond(*pos);
-            let is_last = gaps.end_behind(reader, &event, filter)?;
+            let is_last = gaps.end_behind(reader, &event)?;
             page.take(reader, viewer, filter, &room_id, event)?;
             if is_last {
                 page.rest = Some(rest.edge());

@@ -148,10 +148,15 @@ pub fn take_up(ctx: &Arc<Context>) {
 /// Asks a server again that could not be asked, and is heard from.
 pub fn take_up_of(ctx: &Context, server: &str) {
     let completions = &ctx.federation.completions;
+    let mut is_waited_for = false;
     for progress in completions.rooms.lock().values_mut() {
-        progress.is_heard |= progress.unreached.iter().any(|unreached| unreached == server);
+        if progress.unreached.iter().any(|unreached| unreached == server) {
+            (progress.is_heard, is_waited_for) = (true, true);
+        }
     }
-    completions.overtaken.notify_waiters();
+    if is_waited_for {
+        completions.overtaken.notify_waiters();
+    }
 }
 
 /// Begins to fetch the members of a room that was just entered without them.

@@ -14,9 +14,25 @@ use crate::federation::limits::SILENT_SERVERS_MAX;
 /// cannot be reached, must not cost an attempt with each of its requests.
 const HEARD_AFTER: Duration = Duration::from_secs(10);
 
-/// When servers were last asked in vain that have not been heard from since.
+/// How often that time doubles where what follows a sign of life is in vain as well: to some twenty minutes.
+const DOUBLINGS_MAX: u32 = 7;
+
+/// After how long without a failure it is as short as at first.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// A server that was asked in vain.
+struct Vain {
+    /// When it was last.
+    at: Instant,
+    /// How often before, each time since it was heard from.
+    before: u32,
+    /// Whether it has not been heard from since.
+    is_silent: bool,
+}
+
+/// Servers that were asked in vain.
 #[derive(Default)]
-pub struct Unreached(Mutex<HashMap<String, Instant>>);
+pub struct Unreached(Mutex<HashMap<String, Vain>>);
 
 impl Unreached {
     /// A server could not be asked.
@@ -26,16 +42,21 @@ impl Unreached {
             // They are asked when their pauses are over.
             servers.clear();
         }
-        servers.insert(server.to_owned(), now);
+        let before = match servers.get(server) {
+            Some(last) if now.duration_since(last.at) > FORGOTTEN_AFTER => 0,
+            Some(last) if last.is_silent => last.before,
+            Some(last) => last.before.saturating_add(1),
+            None => 0,
+        };
+        servers.insert(server.to_owned(), Vain { at: now, before, is_silent: true });
     }
 
     /// A server is heard from. Returns whether it is to be asked for that.
     fn is_back(&self, server: &str, now: Instant) -> bool {
         let mut servers = self.0.lock();
-        let is_back = servers.get(server).is_some_and(|at| now.duration_since(*at) >= HEARD_AFTER);
-        if is_back {
-            servers.remove(server);
-        }
+        let Some(vain) = servers.get_mut(server).filter(|vain| vain.is_silent) else { return false };
+        let is_back = now.duration_since(vain.at) >= HEARD_AFTER * 2_u32.pow(vain.before.min(DOUBLINGS_MAX));
+        vain.is_silent = !is_back;
         is_back
     }
 }
@@ -62,7 +83,12 @@ mod tests {
         assert!(unreached.is_back("there.test", late));
         assert!(!unreached.is_back("there.test", late));
         unreached.note("there.test", late);
-        assert!(!unreached.is_back("there.test", late), "it has failed again");
+        let later = late + HEARD_AFTER;
+        assert!(!unreached.is_back("there.test", later), "it has failed again");
+        assert!(unreached.is_back("there.test", later + HEARD_AFTER));
+        let after = later + HEARD_AFTER + FORGOTTEN_AFTER;
+        unreached.note("there.test", after);
+        assert!(unreached.is_back("there.test", after + HEARD_AFTER));
     }
 
     #[test]

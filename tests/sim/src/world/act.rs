@@ -238,6 +238,11 @@ impl World {
 
     fn request_in(&mut self, user: User, room: usize, what: What) -> Option<(Request, usize, String)> {
         use MembershipAction as Action;
+        self.ledger.asked.extend(match what {
+            What::Knock => Some(user),
+            What::Invite(target) => Some(target),
+            _ => None,
+        });
         let own = |action, words: &str| Some((self.member(user, room, user, action), room, words.to_owned()));
         let other = |target, action, words: &str| {
             Some((self.member(user, room, target, action), room, format!("{words} {}", self.user_id(target))))

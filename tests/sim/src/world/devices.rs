@@ -320,7 +320,7 @@ impl World {
         };
         let what = if is_due && known != Some(published) {
             format!("{own_id} has {known:?} of {user_id}, who has {published}")
-        } else if client != user && !meet_here && known.is_some() {
+        } else if client != user && !meet_here && known.is_some() && !self.ledger.asked.contains(&user) {
             format!("{own_id} was not told that {user_id} is out of sight")
         } else {
             return Ok(());

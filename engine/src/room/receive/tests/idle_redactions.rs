@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     core::filter::Filter,
-    view::{EventContext, OneEvent, Sync, View},
+    view::{EventContext, OneEvent, Sync, SyncToken, View},
 };
 
 const OTHER: &str = "!other:here.example";
@@ -20,20 +20,25 @@ fn ids(events: &Value) -> Vec<String> {
     events.as_array().unwrap().iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Alice's room as a sync tells it, all of its timeline.
-fn synced(scene: &Scene) -> Value {
+/// Alice's room as a sync tells it, all of its timeline since a token, and the next token.
+fn synced_since(scene: &Scene, since: Option<SyncToken>) -> (Value, SyncToken) {
     let filter = Filter::parse(br#"{"room":{"timeline":{"limit":100}}}"#).unwrap();
     let sync = Sync {
         user_id: ALICE.to_owned(),
         device_id: None,
-        since: None,
+        since,
         filter: Arc::new(filter),
         full_state: false,
         state_after: None,
         waits: false,
     };
-    let body: Value = serde_json::from_slice(&scene.world.engine.read(&sync).unwrap().body).unwrap();
-    body["rooms"]["join"][ROOM].clone()
+    let answer = scene.world.engine.read(&sync).unwrap();
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    (body["rooms"]["join"][ROOM].clone(), answer.token)
+}
+
+fn synced(scene: &Scene) -> Value {
+    synced_since(scene, None).0
 }
 
 /// Whether Alice is told of an event of the timeline, which is the same wherever she looks. `near` is one that she sees.
@@ -167,4 +172,21 @@ fn what_is_not_told_notifies_nobody() {
     assert!(accepted(&scene.receive(&[&own])));
     redact(&scene, Some(&own.event_id), &mention, 22);
     assert_eq!(highlights(&scene), 1);
+}
+
+#[test]
+fn what_is_missing_before_one_that_is_hidden_can_be_asked_for() {
+    let scene = Scene::new();
+    let (_, since) = synced_since(&scene, None);
+    let missing = scene.message(BOB, &strs(&scene.ends()), 20);
+    let prev = [missing.event_id.to_string()];
+    let redaction = scene.redaction_with(Some("$not_here"), &json!({}), &prev, 21);
+    let states = vec![GivenState { event_id: redaction.event_id.clone(), state: scene.state_ids() }];
+    let pdus = scene.check(&[&redaction]);
+    assert!(accepted(&scene.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    let after = scene.message(BOB, &[&redaction.event_id], 22);
+    assert!(accepted(&scene.receive(&[&after])));
+    let (room, _) = synced_since(&scene, Some(since));
+    assert_eq!(ids(&room["timeline"]["events"]), [after.event_id.to_string()]);
+    assert_eq!(room["timeline"]["limited"], true);
 }
