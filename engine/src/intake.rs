@@ -101,12 +101,11 @@ impl Question {
 pub enum Answer {
     /// Nobody could be reached, or nobody knows.
     Nothing,
-    /// Events that were asked for cannot be had: at least one server has denied to have them, and none has given one.
+    /// Events that were asked for cannot be had: all servers have denied to have them. One that could not be asked, or did not say, might
+    /// have them: nobody makes a state of the room by denying the rest of it.
     Denied {
         /// Those of which all were asked who may be.
         event_ids: Vec<Arc<str>>,
-        /// Whether all have denied it. Others could not be reached, or did not say.
-        by_all: bool,
     },
     /// The keys, as far as they could be had, which are stored by now.
     Keys,
@@ -448,11 +447,7 @@ impl Intake {
     pub fn answered(&mut self, question: Question, answer: Answer) {
         match (question, answer) {
             (_, Answer::Nothing) => {}
-            (_, Answer::Denied { event_ids, by_all }) => {
-                if by_all || self.without_keys {
-                    self.denied.extend(event_ids);
-                }
-            }
+            (_, Answer::Denied { event_ids }) => self.denied.extend(event_ids),
             (_, Answer::Keys) => {
                 let keyless = std::mem::take(&mut self.keyless).into_iter();
                 self.unchecked.extend(keyless.map(|keyless| (keyless.json, keyless.role)));

@@ -39,6 +39,8 @@ const OTHER_STATES_OF_EVENT_MAX: usize = 6;
 const OTHER_STATES_ASKED_MAX: usize = 12;
 /// Events asked for at once.
 const EVENTS_MAX: usize = 50;
+/// Signatures asked for before what has its own is written: what a round does not get to is asked for anew in the next.
+const SIGNATURES_AT_ONCE: usize = 10;
 /// How often one event is asked for by its id: who gives only some of those that are asked for together leaves the others to
 /// the next question, and so to the next server.
 const EVENT_ASKED_MAX: usize = 3;
@@ -48,6 +50,8 @@ impl Intake {
     pub(super) fn ask_for(&mut self, missing: &Missing) -> bool {
         // What follows events that lack a signature may lack nothing else.
         let signatures = missing.signatures.iter().cloned().map(Question::PolicySignature);
+        let signatures: Vec<Question> =
+            signatures.filter(|question| !self.asked.contains(question)).take(SIGNATURES_AT_ONCE).collect();
         let is_chain = self.count_asked(|question| matches!(question, Question::Events { .. })) > 0;
         self.ask_all(signatures)
             || self.ask_for_other_states(missing)

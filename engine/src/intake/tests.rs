@@ -153,28 +153,20 @@ fn a_state_goes_without_what_is_denied() {
     let by_lost = event("by lost", &[&id(&lost)]);
     let told = [&lost, &by_lost, &other];
     let checks = [unreadable(), PduCheck::Ready(by_lost.1.clone()), PduCheck::Ready(other.1.clone())];
-    for (by_all, is_late, is_history, is_left_out) in [
-        (true, false, false, true),
-        (false, false, false, false),
-        (false, true, false, true),
-        // It may be what hides the past.
-        (true, false, true, false),
-    ] {
+    // It may be what hides the past.
+    for (is_history, is_left_out) in [(false, true), (true, false)] {
         let mut intake = match is_history {
             true => Intake::of_history(ROOM.to_owned(), version, Vec::new()),
             false => Intake::new(ROOM.to_owned(), version, Vec::new()),
         };
         intake.ready(Role::Live(0), live.1.clone());
-        if is_late {
-            intake.go_without_keys();
-        }
         let written = play_with(&mut intake, &id(&live), (&told, &checks), |question| match question {
-            Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all },
+            Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone() },
             _ => Answer::Nothing,
         });
         let all = vec![id(&lost), id(&by_lost), id(&other)];
         let expected = if is_left_out { vec![id(&other)] } else { all };
-        assert_eq!(written.last(), Some(&expected), "{by_all} {is_late} {is_history}");
+        assert_eq!(written.last(), Some(&expected), "{is_history}");
     }
 }
 
@@ -191,7 +183,7 @@ fn what_is_denied_is_asked_for_apart_from_what_lacks_a_key() {
         Question::Events { event_ids } if event_ids.contains(&id(&keyless)) => {
             Answer::Events(vec![keyless.0.clone()])
         }
-        Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone(), by_all: true },
+        Question::Events { event_ids } => Answer::Denied { event_ids: event_ids.clone() },
         _ => Answer::Nothing,
     });
     assert_eq!(written.last(), Some(&vec![id(&keyless)]));

@@ -323,7 +323,8 @@ mod tests {
     fn told(status: StatusCode, errcode: &str) -> (u16, Value) {
         let (errcode, error) = (errcode.to_owned(), "no".to_owned());
         let room_version = Some("org.example.13".to_owned());
-        let refused = RemoteError::Refused { status, errcode, error, retry_after: None, room_version };
+        let refused =
+            RemoteError::Refused { status, errcode, error, retry_after: None, room_version, is_json: true };
         let error = ApiError::from(refused);
         (error.status.as_u16(), serde_json::from_slice(&error.body()).unwrap())
     }

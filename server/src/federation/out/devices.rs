@@ -156,7 +156,9 @@ mod tests {
     fn who_answers_with_an_error_is_not_silent() {
         let refused = |status| {
             let (errcode, error) = ("M_UNKNOWN".to_owned(), String::new());
-            failure(&RemoteError::Refused { status, errcode, error, retry_after: None, room_version: None })
+            let (retry_after, room_version) = (None, None);
+            let is_json = true;
+            failure(&RemoteError::Refused { status, errcode, error, retry_after, room_version, is_json })
         };
         for status in [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
             assert_eq!(refused(status), Failure::NoList, "{status}");

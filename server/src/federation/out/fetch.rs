@@ -386,8 +386,10 @@ impl Heard {
     /// The answer of all together.
     fn all_told(self, lacks_servers: bool) -> Answer {
         match self.answer {
-            Answer::Nothing if self.is_denied && !self.events.is_empty() => {
-                Answer::Denied { event_ids: self.events, by_all: self.is_in_vain && !lacks_servers }
+            Answer::Nothing
+                if self.is_denied && self.is_in_vain && !lacks_servers && !self.events.is_empty() =>
+            {
+                Answer::Denied { event_ids: self.events }
             }
             answer => answer,
         }

@@ -15,6 +15,10 @@ use warren_engine::core::checked::MissingKey;
 const ROOMS_AT_ONCE_MAX: usize = 64;
 const ROOMS_OF_ORIGIN_MAX: usize = 2;
 
+/// How many rounds of an errand that got on follow each other at once. A server can make up something that gets on, a little at a time,
+/// without end; each round looks at all that waits.
+const ROUNDS_AT_ONCE_MAX: usize = 20;
+
 /// Pauses between attempts: a server that cannot be reached is tried less and less often.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(15), Duration::from_secs(60), Duration::from_secs(300), Duration::from_secs(1800)];
@@ -163,18 +167,24 @@ pub struct Turn<'a> {
     errand: &'a Errand,
     /// How many turns there were before, since it last got on.
     attempts: usize,
+    /// How many of its rounds got on.
+    got_on: usize,
     is_over: bool,
 }
 
 impl<'a> Turn<'a> {
     pub fn new(fetches: &'a Fetches, errand: &'a Errand, attempts: usize) -> Turn<'a> {
-        Turn { fetches, errand, attempts, is_over: false }
+        Turn { fetches, errand, attempts, got_on: 0, is_over: false }
     }
 
     /// Returns whether another round is to follow at once; if none is, the turn is over.
     pub fn end_round(&mut self, left: Left) -> bool {
+        let mut left = left;
         if matches!(left, Left::More) {
-            self.attempts = 0;
+            (self.attempts, self.got_on) = (0, self.got_on + 1);
+            if self.got_on > ROUNDS_AT_ONCE_MAX {
+                left = Left::default();
+            }
         }
         self.is_over = !self.fetches.end(self.errand, left, self.attempts);
         !self.is_over

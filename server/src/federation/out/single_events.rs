@@ -79,13 +79,12 @@ async fn told_events(
     Ok(told)
 }
 
-/// Whether a server says that an event is not to be had from it: there is none, or none for this server, or what it has cannot be
-/// read. Other errors may be over by and by.
+/// Whether a server says that an event is not to be had from it: there is none, or none for this server. Other errors may be over by and
+/// by, and so may be what is said by something that stands before a server that is down.
 fn is_denial(failure: &RemoteError) -> bool {
     const DENIALS: [StatusCode; 3] = [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
     match failure {
-        RemoteError::Refused { status, .. } => DENIALS.contains(status),
-        RemoteError::BadAnswer(_) => true,
+        RemoteError::Refused { status, is_json, .. } => *is_json && DENIALS.contains(status),
         _ => false,
     }
 }
