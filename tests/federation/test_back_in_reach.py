@@ -92,8 +92,8 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     def attempts():
         return len([target for target in resident.lost if "get_missing_events" in target])
 
-    # The pause behind the second attempt is a minute; one may go lost twice.
-    for _ in range(2):
+    # The pause behind the second attempt is a minute; each may go lost twice.
+    for _ in range(4):
         before = attempts()
         passes_until(lambda before=before: attempts() > before)
     is_heard_until(resident, warren, clock, lambda: "late" in bodies(timeline(alice.sync(), room)))

@@ -212,8 +212,10 @@ impl Place<'_> {
     pub fn refuse(self, event_id: &str, reason: String) {
         self.note(|of| {
             of.refused += 1;
-            let is_listed = of.refusals.iter().any(|refusal| refusal.event_id == event_id);
-            if !is_listed && of.refusals.len() < LISTED_MAX {
+            // Of what is not listed there may be very much.
+            if of.refusals.len() < LISTED_MAX
+                && !of.refusals.iter().any(|refusal| refusal.event_id == event_id)
+            {
                 of.refusals.push(Refusal { event_id: event_id.to_owned(), reason });
             }
         });
