@@ -245,7 +245,7 @@ impl Intake {
     }
 
     /// Lets states that are told lack the events whose keys cannot be had, as those that are told with a join may: some servers
-    /// are gone for good, and their keys with them. So what some deny to have is not waited for any longer until all have said so.
+    /// are gone for good, and their keys with them.
     pub fn go_without_keys(&mut self) {
         self.without_keys = true;
     }

@@ -84,7 +84,7 @@ def test_who_leaves_on_the_way_in_is_out(server, clock, alice, bob, hasty, is_in
     told = []
     leaving = begun(lambda: told.append(alice.leave(copy.room_id, status=503)))
     until_at_work(server.metrics, 2)
-    assert seconds_until(leaving, clock, bob, most=30) > 20
+    assert seconds_until(leaving, clock, bob, most=30) > 10
     # So it was taken up, and waits for the join.
     assert "still coming into this room" in told[0]["error"] and entering.is_alive()
     hasty.may_answer.set()
@@ -103,13 +103,13 @@ def test_who_is_invited_by_who_never_lets_them_in_comes_in_by_what_is_known_here
     entering = begun(alice.join, room)
     assert hasty.was_handed_in.wait(SECONDS_MAX)
     assert not joined(alice.sync(), room)
-    assert seconds_until(entering, clock, bob, most=65) > 50
+    assert seconds_until(entering, clock, bob, most=65) > 40
     assert joined(alice.sync(), room)
     assert not hasty.may_answer.is_set()
     # They may be let in late: who leaves meanwhile is out when that is over.
     told = []
     leaving = begun(lambda: told.append(alice.leave(room, status=503)))
-    assert seconds_until(leaving, clock, bob, most=30) > 20
+    assert seconds_until(leaving, clock, bob, most=30) > 10
     assert "still coming into this room" in told[0]["error"] and alice.user_id in joined_members(bob, room)
     hasty.may_answer.set()
     until(lambda: alice.user_id not in joined_members(bob, room))

@@ -68,8 +68,7 @@ pub(crate) fn store(tx: &mut Tx, server_name: &str, keys: &[ServerKey]) -> Resul
             // It is not this server that put it out of use.
             None if is_own => (told.min(shared.clock.now_ms()), false),
             // Another notary may have asked for it later; of what is still to come none can know.
-            Some(before) if is_own && told > shared.clock.now_ms() => (before.valid_until_ts, false),
-            Some(before) if is_own => (before.valid_until_ts.max(told), false),
+            Some(before) if is_own => (before.valid_until_ts.max(told.min(shared.clock.now_ms())), false),
             Some(before) if before.is_old => (before.valid_until_ts, true),
             Some(before) if !key.is_old => (before.valid_until_ts.max(told), false),
             _ => (told, key.is_old),

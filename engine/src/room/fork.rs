@@ -145,12 +145,13 @@ fn with_members_of(
         return Ok(known);
     }
     let Some(member) = tx.text_num("m.room.member")? else { return Ok(lacking) };
+    // Built upon the other one, so that what the two have in common is stored once.
     let difference = tx.state_difference(room.num, lacking, other)?.into_iter();
-    let lacked: Vec<(StateKeyId, Option<EventNum>)> = difference
-        .filter(|change| change.key.kind() == member && change.before.is_none())
-        .map(|change| (change.key, change.after))
+    let own: Vec<(StateKeyId, Option<EventNum>)> = difference
+        .filter(|change| change.key.kind() != member || change.before.is_some())
+        .map(|change| (change.key, change.before))
         .collect();
-    let made = state::apply(tx, room.num, lacking, &lacked)?;
+    let made = state::apply(tx, room.num, other, &own)?;
     tx.resolved.push((from, made));
     Ok(made)
 }

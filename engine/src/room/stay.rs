@@ -116,7 +116,7 @@ fn last_removal(
                 found = if change.to == Move::In { LastOut::Never } else { LastOut::At(pos) };
                 return false;
             }
-            looked_at += usize::from(change.to != Move::Asked);
+            looked_at += 1;
             if looked_at == MEMBER_CHANGES_MAX {
                 found = LastOut::TooFar;
                 return false;

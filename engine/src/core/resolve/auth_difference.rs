@@ -234,6 +234,7 @@ impl Cover {
                 None => return Ok(None),
             }
         }
+        self.known.insert(event, false);
         Ok(Some(false))
     }
 

@@ -64,11 +64,11 @@ pub struct Progress {
     pub last_error: Option<Failure>,
     /// When the next round begins, in milliseconds since the epoch.
     pub next_try_ts: Option<u64>,
-    /// The servers that gave no answer at all in the last round, and whether one of them was heard from since.
+    /// The servers that gave no answer at all in the last round, and those of them that were heard from since.
     #[serde(skip)]
     unreached: Vec<String>,
     #[serde(skip)]
-    is_heard: bool,
+    heard: Vec<String>,
 }
 
 /// What is being done.
@@ -115,9 +115,9 @@ impl Completions {
         self.rooms.lock().get(room_id).cloned()
     }
 
-    /// Whether a server of those was heard from that could not be asked; this is told once.
+    /// Whether a server of those was heard from that could not be asked.
     fn is_heard(&self, room_id: &str) -> bool {
-        self.rooms.lock().get_mut(room_id).is_some_and(|progress| std::mem::take(&mut progress.is_heard))
+        self.rooms.lock().get(room_id).is_some_and(|progress| !progress.heard.is_empty())
     }
 
     fn note(&self, room_id: &str, what: impl FnOnce(&mut Progress)) {
@@ -151,7 +151,8 @@ pub fn take_up_of(ctx: &Context, server: &str) {
     let mut is_waited_for = false;
     for progress in completions.rooms.lock().values_mut() {
         if progress.unreached.iter().any(|unreached| unreached == server) {
-            (progress.is_heard, is_waited_for) = (true, true);
+            progress.heard.push(server.to_owned());
+            is_waited_for = true;
         }
     }
     if is_waited_for {
@@ -239,10 +240,15 @@ async fn complete(ctx: &Arc<Context>, room_id: &str) {
 /// One round for one join, which has had so many before. Returns whether what it lacks is here.
 async fn complete_in(ctx: &Arc<Context>, join: &PartialRoom, round: usize, begun: Instant) -> bool {
     let (room_id, round_begun) = (&join.room_id, Instant::now());
+    let mut heard = Vec::new();
     ctx.federation.completions.note(room_id, |progress| {
-        (progress.unreached, progress.is_heard) = (Vec::new(), false);
+        progress.unreached.clear();
+        heard = std::mem::take(&mut progress.heard);
     });
-    for server in asked_in(round, &join.servers) {
+    // The round may be for those that are heard from: others may still be as silent as they were.
+    let first = join.servers.iter().filter(|server| heard.contains(server));
+    let others = asked_in(round, &join.servers).filter(|server| !heard.contains(server));
+    for server in first.chain(others) {
         match complete_by(ctx, join, server, round_begun).await {
             Ok(members) => {
                 let seconds = begun.elapsed().as_secs_f64();

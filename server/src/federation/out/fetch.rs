@@ -325,7 +325,8 @@ async fn ask_servers(
         && !others.is_empty()
         && let Some(origin) = origin
     {
-        ask_others(ctx, room, (origin.as_str(), others.as_slice()), memory, question, &mut heard).await?;
+        let others = (origin.as_str(), others.as_slice(), *lacks_servers);
+        ask_others(ctx, room, others, memory, question, &mut heard).await?;
     }
     if let (Question::MissingEvents { .. }, Answer::Events(events)) = (question, &mut heard.answer) {
         let servers = (servers.as_slice(), heard.told_by.as_deref());
@@ -335,14 +336,15 @@ async fn ask_servers(
     }
     *lacks_servers |= !heard.silent.is_empty();
     servers.retain(|server| !heard.silent.contains(server));
-    Ok(heard.all_told(*lacks_servers))
+    // One of several that this server chose to ask says nothing for all that might be asked.
+    Ok(heard.all_told(*lacks_servers || origin.is_none()))
 }
 
 /// Asks others because of what `origin` has sent, which has told nothing, as far as they may be asked.
 async fn ask_others(
     ctx: &Arc<Context>,
     room: (&str, &'static RoomVersion),
-    (origin, others): (&str, &[String]),
+    (origin, others, lacks_servers): (&str, &[String], bool),
     memory: &mut Vec<Share>,
     question: &Question,
     heard: &mut Heard,
@@ -351,7 +353,8 @@ async fn ask_others(
     let mut denied = ctx.federation.others.unknown(room.0, &heard.events);
     if let Some(question) = ctx.federation.others.admit(room.0, origin, question) {
         let mut of_others = ask_each(ctx, room, others, memory, &question).await?;
-        if of_others.is_in_vain && of_others.is_denied {
+        // Who did not say may have it, and is asked again.
+        if heard.is_in_vain && of_others.is_in_vain && of_others.is_denied && !lacks_servers {
             ctx.federation.others.asked_in_vain(room.0, &question);
         }
         heard.silent.append(&mut of_others.silent);

@@ -48,18 +48,28 @@ pub(super) async fn fetch_elsewhere(
             asking.spawn(ctx.under_way.counted(ask(ctx.clone(), notary.clone(), question.clone())));
         }
     }
-    let mut is_had = false;
+    let is_own = *server_name == *ctx.config.server_name;
+    let (mut is_had, mut of_all) = (false, Vec::new());
     while let Some(told) = asking.join_next().await {
         let told = ended("asking of a notary", told).unwrap_or_default();
+        // Of this server's own keys of before, the notary that asked for them last knows best until when they counted.
+        if is_own {
+            of_all.extend(told);
+            continue;
+        }
         match keep_told(ctx, server_name, &told, keep).await {
             Ok(is_news) => is_had |= is_news,
             Err(error) => debug!(%server_name, %error, "what a notary tells cannot be kept"),
         }
-        // Of this server's own keys of before, the notary that asked for them last knows best until when they counted.
-        let is_own = *server_name == *ctx.config.server_name;
-        if !is_own && !told.is_empty() && has_come(ctx, server_name, wanted, keep) {
+        if !told.is_empty() && has_come(ctx, server_name, wanted, keep) {
             is_had = true;
             break;
+        }
+    }
+    if is_own {
+        match keep_own(ctx, &of_all).await {
+            Ok(is_news) => is_had = is_news,
+            Err(error) => debug!(%error, "what notaries tell of this server's own keys cannot be kept"),
         }
     }
     let why = "no notary tells the keys that are wanted";
@@ -74,9 +84,6 @@ async fn keep_told(
     told: &[Published],
     keep: Keep,
 ) -> Result<bool, RemoteError> {
-    if *server_name == *ctx.config.server_name {
-        return keep_own(ctx, told).await;
-    }
     let mut is_news = false;
     for document in told {
         let kept = published(ctx, server_name).map_err(failed)?;
