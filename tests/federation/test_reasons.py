@@ -5,11 +5,13 @@ import threading
 import pytest
 
 from harness.client import Client, unique
+from harness.clock import HOUR, Clock
 from harness.events import id_of
 from harness.metrics import REFUSALS, Counting, told
 from harness.participant import SECONDS_MAX, UNKNOWN, Participant, path
-from harness.peer import Key, authorization, now_ms
+from harness.peer import DAY_MS, Key, authorization, now_ms
 from harness.policies import SIGN, enable, signs
+from harness.server import free_port, sound
 from harness.waiting import until
 
 EVENTS = "warren_federation_events_total"
@@ -88,6 +90,14 @@ def test_leaves_that_are_not_what_the_endpoint_takes_are_counted(measured, alice
     assert events.news() == {("accepted", ""): 1}
 
 
+def lacking(resident, copy, count):
+    """Messages that wait for an event which would allow them, and that is never told."""
+    untold = resident.message(copy, "untold")
+    del resident.events[id_of(untold)]
+    allowing = [*copy.allowing("m.room.message", copy.user), id_of(untold)]
+    return [resident.message(copy, f"{number}", auth_events=allowing) for number in range(count)]
+
+
 def test_events_of_a_room_that_was_left_meanwhile_are_counted(measured, alice, resident, events):
     """They wait for what allows them, and what is asked for comes when nobody is there any more."""
     server, _ = measured
@@ -100,9 +110,7 @@ def test_events_of_a_room_that_was_left_meanwhile_are_counted(measured, alice, r
         return UNKNOWN
 
     resident.answer_event = resident.answer_event_auth = answer_late
-    untold = resident.message(copy, "untold")
-    lacking = {"auth_events": [*copy.allowing("m.room.message", copy.user), id_of(untold)]}
-    waiting = [resident.message(copy, f"{number}", **lacking) for number in range(3)]
+    waiting = lacking(resident, copy, 3)
     events.news()
     resident.transact(server, waiting[:2])
     assert was_asked.wait(SECONDS_MAX)
@@ -112,6 +120,21 @@ def test_events_of_a_room_that_was_left_meanwhile_are_counted(measured, alice, r
     may_answer.set()
     until(lambda: ("dropped", "unknown_room") in told(events.address, EVENTS))
     assert events.news()["dropped", "unknown_room"] == len(waiting)
+
+
+def test_events_that_have_waited_for_a_day_are_counted(network, tmp_path, resident):
+    """They are given up in the next attempt, which another one that waits brings about."""
+    clock, address = Clock(tmp_path), f"http://127.0.0.1:{free_port()}"
+    resident.changes["valid_until_ts"] = now_ms() + 7 * DAY_MS
+    server = network.server(tmp_path, "--metrics-listen", address)
+    server.environment = clock.environment
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        *old, new = lacking(resident, resident.join(server, public_room(alice)), 3)
+        resident.transact(server, old)
+        clock.ahead(25 * HOUR)
+        resident.transact(server, [new])
+        until(lambda: told(address, EVENTS).get(("dropped", "waited_too_long")) == len(old))
 
 
 # What is told beside events, by why it is passed over. `room` is shared with the teller, `elsewhere` is an event of another room.
