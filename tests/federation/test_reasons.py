@@ -11,6 +11,7 @@ from harness.metrics import REFUSALS, Counting, told
 from harness.participant import SECONDS_MAX, UNKNOWN, Participant, path
 from harness.peer import DAY_MS, Key, authorization, now_ms
 from harness.policies import SIGN, enable, signs
+from harness.rooms import via
 from harness.server import free_port, sound
 from harness.waiting import until
 
@@ -174,6 +175,10 @@ def to_more_devices_than_one_request_may_reach(resident, alice, room, elsewhere)
     return [direct(resident, {alice.user_id: {"*": {"text": "x" * (MESSAGE_BYTES_MAX - len('{"text":""}'))}}})]
 
 
+def larger_than_a_message_may_be(resident, alice, room, elsewhere):
+    return [direct(resident, {alice.user_id: {"*": {"text": "x" * MESSAGE_BYTES_MAX}}})]
+
+
 def direct(resident, messages):
     content = {"sender": resident.user(), "type": "m.test", "message_id": unique("m"), "messages": messages}
     return "m.direct_to_device", content
@@ -185,6 +190,7 @@ def direct(resident, messages):
         (from_nobody_near, "no_shared_room", 3),
         (to_a_device_that_is_not_there, "unknown_device", 2),
         (told_twice, "repeated", 1),
+        (larger_than_a_message_may_be, "too_large", 1),
         (of_an_event_of_another_room, "unknown_event", 1),
         (of_more_than_one_part_may_have, "too_many_entries", 2),
         # With who sent them, so many of the largest are a little more than may be; and there is the device she began with.
@@ -199,6 +205,32 @@ def test_what_is_told_beside_events_is_counted_by_why_it_is_passed_over(measured
     edus = [{"edu_type": kind, "content": content} for kind, content in tell(resident, alice, room, elsewhere)]
     assert resident.transact(server, edus=edus) == {}
     assert told(refusals.address, EDUS) == {(reason,): count}
+
+
+AUTHORISING = "join_authorised_via_users_server"
+
+
+@pytest.mark.parametrize(
+    "member, lie",
+    [
+        ("room_id", {"room_id": "!other:elsewhere.test"}),
+        ("state_key", {"state_key": "@other:elsewhere.test"}),
+        ("prev_events", {"prev_events": []}),
+        ("prev_events", {"prev_events": [["$pair", {}]]}),
+        ("depth", {"depth": "deep"}),
+        ("content.join_authorised_via_users_server", {"content": {"membership": "join", AUTHORISING: "@x:elsewhere.test"}}),
+    ],
+)
+def test_templates_are_counted_by_what_nobody_would_sign(measured, alice, resident, member, lie):
+    copy, right = resident.create(), resident.template
+
+    def template(*values):
+        status, answer = right(*values)
+        return status, {**answer, "event": {**answer["event"], **lie}}
+
+    resident.template = template
+    alice.join(copy.room_id, query=via(resident), status=502)
+    assert measured[1].news() == {("template", member): 1}
 
 
 def moved(location):
