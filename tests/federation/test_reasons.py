@@ -7,7 +7,7 @@ import pytest
 from harness.client import Client, unique
 from harness.clock import HOUR, Clock
 from harness.events import id_of
-from harness.metrics import REFUSALS, Counting, told
+from harness.metrics import Counting, told
 from harness.participant import SECONDS_MAX, UNKNOWN, Participant, path
 from harness.peer import DAY_MS, Key, authorization, now_ms
 from harness.policies import SIGN, enable, signs
@@ -249,8 +249,8 @@ def test_addresses_of_files_are_counted_that_are_none_of_https(measured, alice, 
 
 
 def test_aliases_are_counted_that_stand_for_no_room_id(measured, alice, resident):
-    told = {"room_id": "#burrow:elsewhere.test", "servers": [resident.name]}
-    resident.answers[path("v1/query/directory")] = lambda _: (200, told)
+    answer = {"room_id": "#burrow:elsewhere.test", "servers": [resident.name]}
+    resident.answers[path("v1/query/directory")] = lambda _: (200, answer)
     alice.get("directory/room/{roomAlias}", f"#burrow:{resident.name}", status=502)
     assert measured[1].news() == {("answer", "unfit"): 1}
 
