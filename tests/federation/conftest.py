@@ -3,8 +3,9 @@
 import pytest
 
 from harness.hasty import Hasty
+from harness.metrics import Counting
 from harness.participant import Participant
-from harness.server import sound
+from harness.server import free_port, sound
 
 KEYS = "/_matrix/key/v2/server"
 
@@ -15,6 +16,15 @@ def server(network, tmp_path_factory):
     options += ["--trusted-key-servers", network.notary.name, "--device-names-over-federation", "on"]
     with sound(network.server(tmp_path_factory.mktemp("federation"), *options)) as server:
         yield server
+
+
+@pytest.fixture
+def measured(network, tmp_path):
+    """A server of the test's own, and what it refuses."""
+    address = f"http://127.0.0.1:{free_port()}"
+    options = ["--metrics-listen", address, "--federation-deny", "*.denied.test", "--never-trust-keys", "ed25519:leaked"]
+    with network.server(tmp_path, *options) as server:
+        yield server, Counting(address)
 
 
 @pytest.fixture

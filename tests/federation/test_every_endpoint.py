@@ -42,20 +42,25 @@ def test_joining_and_leaving_as_it_was_done_before(server, alice, resident):
         assert resident.send(server, "PUT", target, event)[0] == 400
 
 
-def test_knocking_and_leaving(server, alice, resident):
+# What servers call that have these endpoints from before they were in the specification.
+OLDER_KNOCKS, OLDER_FILES = "unstable/xyz.amorgan.knock", "unstable/org.matrix.msc3916.v2"
+
+
+@pytest.mark.parametrize("knocks", ["v1", OLDER_KNOCKS])
+def test_knocking_and_leaving(server, alice, resident, knocks):
     state = [{"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}]
     room = alice.create_room(preset="private_chat", room_version="11", initial_state=state)
     user = resident.user()
     names = "room_id type sender state_key content depth prev_events auth_events origin_server_ts".split()
-    for membership in ("knock", "leave"):
-        status, made = resident.send(server, "GET", path(f"v1/make_{membership}/{{}}/{{}}?ver=11", room, user))
+    for membership, asked, handed_in in (("knock", knocks, knocks), ("leave", "v1", "v2")):
+        status, made = resident.send(server, "GET", path(f"{asked}/make_{membership}/{{}}/{{}}?ver=11", room, user))
         assert status == 200, made
         event = resident.sign({name: made["event"][name] for name in names})
-        version = "v1" if membership == "knock" else "v2"
-        status, answer = resident.send(server, "PUT", path(f"{version}/send_{membership}/{{}}/{{}}", room, id_of(event)), event)
+        target = f"{handed_in}/send_{membership}/{{}}/{{}}"
+        status, answer = resident.send(server, "PUT", path(target, room, id_of(event)), event)
         assert status == 200, answer
         assert alice.state(room, "m.room.member", user)["membership"] == membership
-        status, _ = resident.send(server, "PUT", path(f"{version}/send_{membership}/{{}}/{{}}", room, "$other"), event)
+        status, _ = resident.send(server, "PUT", path(target, room, "$other"), event)
         assert status == 400
 
 
@@ -162,11 +167,12 @@ def test_rooms_that_no_other_server_can_join_are_not_in_its_directory(server, al
     assert here == {room, own}
 
 
-def test_files_are_given_to_servers(server, alice, peer):
+@pytest.mark.parametrize("files", ["v1", OLDER_FILES])
+def test_files_are_given_to_servers(server, alice, peer, files):
     content = b"GIF89a" + bytes(50)
     answer = alice.send_raw("POST", "/_matrix/media/v3/upload", data=content, headers={"Content-Type": "text/plain"})
     media_id = answer.json()["content_uri"].rsplit("/", 1)[1]
-    status, headers, body = peer.send_raw(server, "GET", path("v1/media/download/{}", media_id))
+    status, headers, body = peer.send_raw(server, "GET", path(f"{files}/media/download/{{}}", media_id))
     assert status == 200, body
     kind, boundary = headers["Content-Type"].split("; boundary=")
     parts = body.split(b"--" + boundary.strip('"').encode())
@@ -175,11 +181,11 @@ def test_files_are_given_to_servers(server, alice, peer):
     headers = {"Content-Type": "image/png"}
     answer = alice.send_raw("POST", "/_matrix/media/v3/upload", data=png(100), headers=headers)
     media_id = answer.json()["content_uri"].rsplit("/", 1)[1]
-    target = path("v1/media/thumbnail/{}", media_id) + "?width=32&height=32"
+    target = path(f"{files}/media/thumbnail/{{}}", media_id) + "?width=32&height=32"
     status, headers, body = peer.send_raw(server, "GET", target)
     assert status == 200 and headers["Content-Type"].startswith("multipart/mixed") and b"image/" in body
     for place in ("download", "thumbnail"):
-        target = path(f"v1/media/{place}/{{}}", "nothing") + "?width=32&height=32"
+        target = path(f"{files}/media/{place}/{{}}", "nothing") + "?width=32&height=32"
         status, answer = peer.send(server, "GET", target)
         assert (status, answer["errcode"]) == (404, "M_NOT_FOUND")
 
@@ -212,6 +218,13 @@ def test_a_server_that_is_found_under_its_name(server):
 NEVER_REFUSE = {"getVersion", "getServerKey", "exchangeOpenIdToken"}
 # There is no question of a kind that the specification does not name.
 NEVER_ANSWER = {"queryInfo"}
+
+# Rooms ask policy servers; this server asks those that its rooms name, and signs for none (`test_this_server_is_no_policy_server`).
+NEVER_SERVED = [("POST", "/_matrix/policy/v1/sign")]
+
+
+def test_every_endpoint_for_servers_is_served_but_one():
+    assert served.missing("federation") == NEVER_SERVED
 
 
 @pytest.mark.last

@@ -8,7 +8,7 @@ import pytest
 from harness.certificates import Authority
 from harness.client import Client
 from harness.events import Copy, id_of
-from harness.metrics import told
+from harness.metrics import REFUSALS, Counting, told
 from harness.participant import SPOKEN, UNKNOWN, path
 from harness.peer import DAY_MS, Key, Peer, now_ms, signed
 from harness.rooms import via
@@ -16,33 +16,10 @@ from harness.server import Server, free_port
 from harness.waiting import until
 
 EVENTS = "warren_federation_events_total"
-REFUSALS = "warren_federation_refusals_total"
 CONNECTIONS = "warren_connections_refused_total"
 FILE = "/.well-known/matrix/server"
 KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
-
-
-class Counting:
-    """What a server has refused since it was last asked."""
-
-    def __init__(self, address, metric=REFUSALS):
-        self.address, self.metric, self.before = address, metric, {}
-
-    def news(self):
-        now = told(self.address, self.metric)
-        changed = {labels: count - self.before.get(labels, 0) for labels, count in now.items()}
-        self.before = now
-        return {labels: count for labels, count in changed.items() if count}
-
-
-@pytest.fixture
-def measured(network, tmp_path):
-    """A server of the test's own, and what it refuses."""
-    address = f"http://127.0.0.1:{free_port()}"
-    options = ["--metrics-listen", address, "--federation-deny", "*.denied.test", "--never-trust-keys", "ed25519:leaked"]
-    with network.server(tmp_path, *options) as server:
-        yield server, Counting(address)
 
 
 @pytest.fixture

@@ -1,9 +1,14 @@
 """What the binary says it serves of the specification, and how much of it a run of tests has asked for."""
 
+import csv
+import pathlib
 import subprocess
 
 from harness import specification
 from harness.server import binary
+
+# All endpoints of the specification, by the names of its APIs.
+SPECIFIED = pathlib.Path(__file__).parent.parent / "spec" / "endpoints.tsv"
 
 
 def rows():
@@ -12,6 +17,14 @@ def rows():
     header, *lines = [line.split("\t") for line in table.splitlines()]
     method, path, served = (header.index(name) for name in ("method", "path", "served_paths"))
     return [(line[method], line[path], line[served].split(" ")) for line in lines]
+
+
+def missing(api):
+    """The endpoints of an API of the specification that are not served: method, path."""
+    served = {(method, path) for method, _, paths in rows() for path in paths}
+    with SPECIFIED.open(newline="") as table:
+        specified = [row for row in csv.DictReader(table, delimiter="\t") if row["api"] == api]
+    return [(row["method"], row["path"]) for row in specified if (row["method"], row["path"]) not in served]
 
 
 def operations(api):

@@ -9,8 +9,10 @@ import pytest
 
 from harness.client import joined
 from harness.events import id_of
-from harness.peer import now_ms
+from harness.participant import path
+from harness.peer import Key, now_ms
 from harness.rooms import see
+from harness.waiting import until
 
 
 @pytest.fixture
@@ -31,13 +33,33 @@ def edus(user, room, event_id, reader):
         "m.receipt": {room: {"m.read": {user: read}}},
         "m.presence": {"push": [{"user_id": user, "presence": "online", "last_active_ago": 1, "status_msg": "forged"}]},
         "m.direct_to_device": {**message, "messages": {reader.user_id: {"*": {"forged": True}}}},
-        "m.device_list_update": {**device, "stream_id": 7, "prev_id": [], "keys": device_keys(device)},
-        "m.signing_key_update": {"user_id": user, "master_key": {"user_id": user, "usage": ["master"], "keys": {}}},
+        "m.device_list_update": {**device, "stream_id": 7, "prev_id": [6], "keys": device_keys(device)},
+        "m.signing_key_update": {"user_id": user, "master_key": master_key(user, NEW_MASTER)},
     }
 
 
 def device_keys(device):
     return {**device, "algorithms": [], "keys": {"ed25519:FORGED": "A" * 43}, "signatures": {}}
+
+
+# The master key of whomever an update tells of, and the one that they had before.
+NEW_MASTER, OLD_MASTER = Key(), Key()
+
+
+def master_key(user, key):
+    return {"user_id": user, "usage": ["master"], "keys": {f"ed25519:{key.public}": key.public}}
+
+
+def keys_of(client, *users):
+    """All that a client is told of their keys."""
+    return json.dumps(client.post("keys/query", json={"device_keys": {user: [] for user in users}}))
+
+
+def follow(client, peer, user):
+    """Has the server keep the devices and keys of the peer's user. What it keeps it asks nobody for."""
+    told = {"user_id": user, "stream_id": 6, "devices": [], "master_key": master_key(user, OLD_MASTER)}
+    peer.answers[path("v1/user/devices/{}", user)] = lambda _: (200, told)
+    until(lambda: OLD_MASTER.public in keys_of(client, user))
 
 
 def as_edus(contents):
@@ -52,9 +74,10 @@ def seen_of(client, room, user):
     return told + [name for name in answer.get("device_lists", {}).get("changed", []) if name == user]
 
 
-def test_nobody_speaks_for_users_of_another(server, hostile, copy, alice, bob, room, vera):
+def test_nobody_speaks_for_users_of_another(server, hostile, honest, copy, alice, bob, room, vera):
     bob.join(room)
     event_id = alice.send(room, "read me")
+    follow(alice, honest, vera)
     for user in (vera, bob.user_id, alice.user_id):
         alice.sync()
         forged = as_edus(edus(user, room, event_id, alice))
@@ -62,15 +85,19 @@ def test_nobody_speaks_for_users_of_another(server, hostile, copy, alice, bob, r
         # Naming another origin in the body helps nothing.
         assert hostile.transact(server, edus=forged, origin=user.split(":", 1)[1]) == {}
         assert seen_of(alice, room, user) == [], user
-    found = alice.post("keys/query", json={"device_keys": {vera: [], bob.user_id: []}})
-    assert "FORGED" not in json.dumps(found)
+    found = keys_of(alice, vera, bob.user_id, alice.user_id)
+    assert "FORGED" not in found and NEW_MASTER.public not in found
+    assert OLD_MASTER.public in found
 
 
 def test_what_a_server_tells_of_its_own_users_is_seen(server, hostile, copy, alice, room):
     """The proof that the test above would notice."""
     event_id = alice.send(room, "read me")
+    follow(alice, hostile, hostile.user())
     alice.sync()
     hostile.transact(server, edus=as_edus(edus(hostile.user(), room, event_id, alice)))
+    found = keys_of(alice, hostile.user())
+    assert "FORGED" in found and NEW_MASTER.public in found and OLD_MASTER.public not in found
     # Typing, receipt and message; presence; devices.
     answer = alice.sync()
     kinds = {event["type"] for event in joined(answer, room)["ephemeral"]["events"]}
