@@ -184,9 +184,8 @@ class Halting(Omitting):
 
 
 @pytest.mark.parametrize("resident_kind", [Halting])
-def test_administrators_see_what_has_come_and_what_is_checked(warren, resident, away):
+def test_administrators_see_what_has_come_and_what_is_checked(warren, admin, resident, away):
     """Each stage lasts as long as the test wants: half of the answer is held back, and then a key of somebody whom it tells of."""
-    admin = Client(warren.base_url, f"@warden:{warren.name}").login(warren.admin_password)
     alice, copy = Client(warren.base_url).register("alice"), resident.create()
     for number in range(MEMBERS):
         resident.come(copy, resident.user(f"member{number}"))
@@ -217,6 +216,28 @@ def test_administrators_see_what_has_come_and_what_is_checked(warren, resident, 
     until_all_whole(admin)
     assert len(joined_members(alice, copy.room_id)) == MEMBERS + 3
     assert warren.stop() == 0, warren.log_tail()
+
+
+class Mistaken(Omitting):
+    """Tells, in the state of one room, of somebody's place in another."""
+
+    def answer_state(self, values, query, body):
+        status, content = super().answer_state(values, query, body)
+        self.right = {id_of(event) for events in content.values() for event in events}
+        return status, {**content, "pdus": [*content["pdus"], self.foreign]}
+
+
+@pytest.mark.parametrize("resident_kind", [Mistaken])
+def test_administrators_see_how_much_is_stored(warren, admin, resident):
+    """A state with what cannot be stored makes no room whole, so that it can be seen for as long as one likes what was."""
+    alice, elsewhere = Client(warren.base_url).register("alice"), resident.create()
+    resident.foreign = resident.come(elsewhere, resident.user("stranger"))
+    enter(resident, warren, alice)
+    resident.may_tell.set()
+    (room,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 0])
+    assert (room["stage"], room["last_error"]["server"]) == ("waiting", resident.name)
+    assert id_of(resident.foreign) in room["last_error"]["error"]
+    assert (room["state_events_stored"], room["state_events_expected"]) == (len(resident.right), len(resident.right) + 1)
 
 
 def log_of(server, room):
