@@ -5,10 +5,13 @@ import itertools
 
 import pytest
 
-from harness.deliveries import ADMIN, asked, room_with, until_failing
+from harness.client import Client
+from harness.deliveries import ADMIN, asked, room_with, send_to_device, until_failing
 from harness.events import id_of
+from harness.metrics import told
 from harness.participant import Participant
 from harness.peer import now_ms
+from harness.server import free_port, sound
 from harness.waiting import until
 
 
@@ -176,6 +179,46 @@ def test_a_server_that_fares_well_is_told_when_it_last_took_something(warren, al
     failing = until_failing(admin, resident)
     assert failing["last_success_ts"] == second["last_success_ts"] <= failing["failure_ts"]
     assert second["last_successful_stream_ordering"] <= failing["last_successful_stream_ordering"] < room_at()
+
+
+def test_messages_to_devices_are_counted_that_wait_for_a_server(network, tmp_path, resident):
+    """One for each time that something was sent to devices of its users: by the metrics as well, until they are delivered."""
+    metrics = f"http://127.0.0.1:{free_port()}"
+    server = network.server(tmp_path, "--metrics-listen", metrics)
+    password = server.make_administrator("warden")
+    with sound(server):
+        admin = Client(server.base_url, f"@warden:{server.name}").login(password)
+        alice = Client(server.base_url).register("alice")
+        room, user = room_with(alice, server, resident)
+
+        def waiting():
+            """What is told of the server: how many messages wait for it, and how many rooms."""
+            status = status_of(admin, resident)
+            (listed,) = asked(admin, ADMIN)["destinations"]
+            names = ["messages_waiting", "rooms_waiting"]
+            shown = [told(metrics, f"warren_federation_destination_{name}").get((resident.name,)) for name in names]
+            assert [listed[name] for name in names] == [status[name] for name in names] == shown
+            return shown
+
+        resident.is_failing = True
+        send_to_device(alice, {user: {"BOB": {"n": 0}}})
+        until_failing(admin, resident)
+        # Alice's devices, of which the server was to be told as it came in, are no messages.
+        assert waiting() == [1, 0]
+        for number in range(1, 4):
+            send_to_device(alice, {user: {"BOB": {"n": number}, "*": {"n": number}}})
+            assert waiting() == [1 + number, 0]
+        alice.send(room, "hello")
+        assert waiting() == [4, 1]
+        # They are counted after a restart, too.
+        server.restart()
+        assert waiting() == [4, 1]
+        resident.is_failing = False
+        # It is tried again at once when it is heard from.
+        assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+        resident.until(lambda: len(resident.edus("m.direct_to_device")) == 4)
+        until(lambda: status_of(admin, resident)["messages_waiting"] == 0 and resident.bodies == ["hello"])
+        until(lambda: not told(metrics, "warren_federation_destination_messages_waiting"))
 
 
 def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, admin, resident):

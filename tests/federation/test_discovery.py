@@ -14,6 +14,8 @@ import time
 import pytest
 
 from harness.certificates import Authority
+from harness.client import Client
+from harness.clock import HOUR, Clock
 from harness.names import A, AAAA, SRV
 from harness.peer import Listener, Peer, literal
 from harness.server import Server
@@ -24,6 +26,8 @@ KEYS = "/_matrix/key/v2/server"
 FILE = "/.well-known/matrix/server"
 # Less than who asks for something has patience.
 SECONDS_MAX = 20
+# What a test may take between two looks at the time.
+SLACK_SECONDS = 100
 # Where a server is that names no port.
 PORT_DEFAULT = 8448
 
@@ -117,6 +121,15 @@ def test_a_file_that_names_a_host_with_the_older_service(server, network):
     assert_found(server, peer, "older.test", "older.test")
 
 
+def test_the_older_service_of_a_server_without_file(server, network):
+    """It is looked up for the server's own name, which is what requests are for."""
+    network.names.addresses["target.test"] = ["127.0.0.1"]
+    peer = network.behind_file(lambda _: (404, {}))
+    network.names.services[f"_matrix._tcp.{peer.name}"] = [(10, 0, peer.port, "target.test")]
+    assert_found(server, peer, peer.name, peer.name)
+    assert (f"_matrix-fed._tcp.{peer.name}", SRV) in network.names.asked
+
+
 def test_services_in_the_order_of_their_priority(server, network):
     network.names.addresses["target.test"] = ["127.0.0.1"]
     peer = network.behind_file(lambda peer: {"m.server": "order.test"}, "order.test")
@@ -162,6 +175,63 @@ def test_a_file_is_asked_for_once(server, network, alice):
             assert alice.get("profile/{userId}", f"@{word}:{peer.name}")["displayname"] == "Bee"
         asked = [request for request in network.files.asked(FILE) if request.headers["Host"] == peer.name]
         assert len(asked) == 1, peer.name
+
+
+PROFILE = "/_matrix/federation/v1/query/profile"
+
+
+@pytest.mark.parametrize(
+    ("policy", "seconds"),
+    [("max-age=1000", 1000), ("public", 24 * HOUR), ("max-age=1", 300), ("max-age=9999999", 48 * HOUR)],
+    ids=["as it says", "a day", "not too short", "not too long"],
+)
+def test_a_file_is_asked_for_again_after_its_time_and_its_change_followed(network, tmp_path, policy, seconds):
+    network.names.addresses.update({"before.test": ["127.0.0.1"], "after.test": ["127.0.0.1"]})
+    says, clock = {}, Clock(tmp_path)
+    before = network.behind_file(lambda _: (200, dict(says), {"Cache-Control": policy}), "before.test")
+    after = network.peer("after.test")
+    for peer, word in ((before, "before"), (after, "after")):
+        peer.answers[PROFILE] = lambda _, word=word: (200, {"displayname": word})
+    says["m.server"] = f"before.test:{before.port}"
+    server = network.server(tmp_path)
+    server.environment = clock.environment
+    with server:
+        alice, users = Client(server.base_url).register("alice"), itertools.count()
+
+        def reached():
+            """Who answers now under the server's name; it is another user each time, of whom nothing is remembered."""
+            return alice.get("profile/{userId}", f"@user{next(users)}:{before.name}")["displayname"]
+
+        def times_asked():
+            return len([request for request in network.files.asked(FILE) if request.headers["Host"] == before.name])
+
+        assert reached() == "before"
+        says["m.server"] = f"after.test:{after.port}"
+        clock.passes(seconds - SLACK_SECONDS)
+        assert (reached(), times_asked()) == ("before", 1)
+        clock.passes(2 * SLACK_SECONDS)
+        assert (reached(), times_asked()) == ("after", 2)
+        assert after.requests[-1].headers["Host"] == f"after.test:{after.port}"
+        clock.passes(seconds - SLACK_SECONDS)
+        assert (reached(), times_asked()) == ("after", 2)
+
+
+def test_that_there_is_no_file_is_looked_for_again(network, tmp_path):
+    """A server is where its file says once it has one, though it had none before."""
+    network.names.addresses.update({"target.test": ["127.0.0.1"], "later.test": ["127.0.0.1"]})
+    clock, found_file = Clock(tmp_path), [(404, {})]
+    before, after = network.behind_file(lambda _: found_file[-1]), network.peer("later.test")
+    network.names.services[f"_matrix-fed._tcp.{before.name}"] = [(1, 1, before.port, "target.test")]
+    for peer, word in ((before, "before"), (after, "after")):
+        peer.answers[PROFILE] = lambda _, word=word: (200, {"displayname": word})
+    server = network.server(tmp_path)
+    server.environment = clock.environment
+    with server:
+        alice = Client(server.base_url).register("alice")
+        for passed, user, expected in ((0, "a", "before"), (0, "b", "before"), (2 * 60, "c", "after")):
+            clock.passes(passed)
+            assert alice.get("profile/{userId}", f"@{user}:{before.name}")["displayname"] == expected
+            found_file.append((200, {"m.server": f"later.test:{after.port}"}))
 
 
 def test_a_file_that_does_not_come_is_not_waited_for(server, network):

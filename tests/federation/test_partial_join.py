@@ -4,6 +4,7 @@ was killed meanwhile. Who asks for them waits."""
 import concurrent.futures
 import http.client
 import json
+import threading
 import time
 import urllib.parse
 
@@ -12,7 +13,7 @@ import pytest
 from harness.client import Client, address, bodies, joined, timeline
 from harness.metrics import figure, until_at_work
 from harness.omitting import PARTIAL_JOINS, Omitting, until_all_whole
-from harness.participant import id_of, path
+from harness.participant import Participant, id_of, path
 from harness.peer import now_ms
 from harness.rooms import LAZY, joined_members, left, read_by, see, state, state_ids, via
 from harness.server import free_port
@@ -163,6 +164,80 @@ def test_administrators_are_told_how_far_it_is(network, resident, tmp_path):
         assert lacking() == 0
         admin.get(PARTIAL_JOINS + "/{roomId}", copy.room_id, status=404, errcode="M_NOT_FOUND")
         assert server.stop() == 0, server.log_tail()
+
+
+class Halting(Omitting):
+    """Sends half of what it has to tell, and the rest when a test lets it."""
+
+    def answer_state(self, values, query, body):
+        _, content = Participant.answer_state(self, values, query, body)
+        text = json.dumps(content).encode()
+        self.halves = [text[: len(text) // 2], text[len(text) // 2 :]]
+        self.count = len(content["pdus"]) + len(content["auth_chain"])
+        self.was_asked.set()
+        return 200, self.pieces()
+
+    def pieces(self):
+        yield self.halves[0]
+        self.may_tell.wait(SECONDS_MAX)
+        yield self.halves[1]
+
+
+@pytest.mark.parametrize("resident_kind", [Halting])
+def test_administrators_see_what_has_come_and_what_is_checked(warren, admin, resident, away):
+    """Each stage lasts as long as the test wants: half of the answer is held back, and then a key of somebody whom it tells of."""
+    alice, copy = Client(warren.base_url).register("alice"), resident.create()
+    for number in range(MEMBERS):
+        resident.come(copy, resident.user(f"member{number}"))
+    away.come(copy, away.user("member"))
+    tells_keys, asked_for_keys = threading.Event(), threading.Event()
+
+    def keys(request):
+        asked_for_keys.set()
+        tells_keys.wait(SECONDS_MAX)
+        return away.told_keys(request)
+
+    away.answers["/_matrix/key/v2/server"] = keys
+    alice.join(copy.room_id, query=via(resident))
+    assert resident.was_asked.wait(SECONDS_MAX)
+    half, all_of_it = len(resident.halves[0]), sum(map(len, resident.halves))
+
+    def progress():
+        (room,) = partial_joins(admin)
+        return [room[name] for name in ("stage", "bytes_received", "state_events_expected", "state_events_stored")]
+
+    # Bytes may come in pieces; more than are sent never do.
+    until(lambda: progress()[1] == half)
+    assert progress() == ["fetching", half, None, 0]
+    resident.may_tell.set()
+    assert asked_for_keys.wait(SECONDS_MAX)
+    assert progress() == ["checking", all_of_it, resident.count, 0]
+    tells_keys.set()
+    until_all_whole(admin)
+    assert len(joined_members(alice, copy.room_id)) == MEMBERS + 3
+    assert warren.stop() == 0, warren.log_tail()
+
+
+class Mistaken(Omitting):
+    """Tells, in the state of one room, of somebody's place in another."""
+
+    def answer_state(self, values, query, body):
+        status, content = super().answer_state(values, query, body)
+        self.right = {id_of(event) for events in content.values() for event in events}
+        return status, {**content, "pdus": [*content["pdus"], self.foreign]}
+
+
+@pytest.mark.parametrize("resident_kind", [Mistaken])
+def test_administrators_see_how_much_is_stored(warren, admin, resident):
+    """A state with what cannot be stored makes no room whole, so that it can be seen for as long as one likes what was."""
+    alice, elsewhere = Client(warren.base_url).register("alice"), resident.create()
+    resident.foreign = resident.come(elsewhere, resident.user("stranger"))
+    enter(resident, warren, alice)
+    resident.may_tell.set()
+    (room,) = until(lambda: [room for room in partial_joins(admin) if room["rounds_failed"] > 0])
+    assert (room["stage"], room["last_error"]["server"]) == ("waiting", resident.name)
+    assert id_of(resident.foreign) in room["last_error"]["error"]
+    assert (room["state_events_stored"], room["state_events_expected"]) == (len(resident.right), len(resident.right) + 1)
 
 
 def log_of(server, room):

@@ -4,7 +4,7 @@ import pytest
 
 from harness.client import unique
 from harness.participant import VERSION, Participant
-from harness.rooms import knocked, see
+from harness.rooms import invited, knocked, left, see
 
 
 class Liar(Participant):
@@ -77,6 +77,51 @@ def test_it_is_knocked_by_way_of_the_second(network, alice, resident, useless):
     assert was_tried(network, useless)
     assert resident.events[copy.state["m.room.member", alice.user_id]]["content"]["membership"] == "knock"
     alice.sync_until(lambda answer: knocked(answer, copy.room_id))
+
+
+def is_gone(inviter):
+    inviter.closes_all = True
+
+
+def refuses(inviter):
+    inviter.answer_make_leave = lambda *_: (403, {"errcode": "M_FORBIDDEN", "error": "No"})
+
+
+def lies(inviter):
+    inviter.answer_make_leave = lambda values, *_: inviter.template(*values, "join")
+
+
+@pytest.mark.parametrize("becomes_useless", [is_gone, refuses, lies])
+def test_an_invite_is_declined_by_way_of_the_second(server, alice, resident, other, becomes_useless):
+    """Where the server that invites is of no help, the room is told by way of the one that it is called after, as who accepts is let in
+    by that one."""
+    copy, host, other.copies = resident.create("invite"), other.user("host"), resident.copies
+    other.come(copy, host)
+    alice.sync()
+    status, answer = other.invite(server, copy, alice.user_id, sender=host)
+    assert status == 200, answer
+    other.take(copy, answer["event"])
+    alice.sync_until(lambda answer: invited(answer, copy.room_id))
+    becomes_useless(other)
+    other.requests.clear()
+    alice.leave(copy.room_id)
+    alice.sync_until(lambda answer: left(answer, copy.room_id))
+    asked = [*other.lost, *(request.target for request in other.requests)]
+    assert any("/make_leave/" in target for target in asked), "the one that invites is asked first"
+    assert resident.versions_asked("make_leave") == ["v1"] and resident.versions_asked("send_leave") == ["v2"]
+    assert resident.events[copy.state["m.room.member", alice.user_id]]["content"]["membership"] == "leave"
+
+
+def test_a_knock_is_taken_back_by_way_of_the_second(server, alice, resident, other):
+    """The same where the server is gone that let the knock in."""
+    copy, other.copies = resident.create("knock"), resident.copies
+    alice.post("knock/{roomIdOrAlias}", copy.room_id, query=all_of(other, resident))
+    assert other.versions_asked("send_knock") == ["v1"]
+    alice.sync_until(lambda answer: knocked(answer, copy.room_id))
+    is_gone(other)
+    alice.leave(copy.room_id)
+    alice.sync_until(lambda answer: left(answer, copy.room_id))
+    assert resident.events[copy.state["m.room.member", alice.user_id]]["content"]["membership"] == "leave"
 
 
 def test_where_nobody_helps_it_is_told_what_says_most(network, alice, resident):

@@ -1,5 +1,6 @@
 //! What a local user can answer in a room that this server is not in, or in which it has not heard of it, and who may help.
 
+use super::way_into_room::WayIntoRoom;
 use crate::{
     core::version::RoomVersion,
     error::Result,
@@ -25,7 +26,7 @@ pub struct OpenMembership {
     pub version: &'static RoomVersion,
     /// The event's id.
     pub event_id: String,
-    /// The servers to ask first.
+    /// The servers to ask, in this order: the one that told of it, and then who else may help into the room.
     pub servers: Vec<String>,
 }
 
@@ -36,7 +37,14 @@ impl View for OutOfBandMembership {
     fn read(&self, reader: &Reader) -> Result<OpenMembership> {
         let (_, _, membership, row) = reader.open_out_of_band(&self.user_id, &self.room_id)?;
         let version = room_version(row.version)?;
-        Ok(OpenMembership { membership, version, event_id: row.event_id, servers: row.servers })
+        let way = WayIntoRoom { room_id: &self.room_id, user_id: &self.user_id, named: &[] };
+        let mut servers = row.servers;
+        for server in way.read(reader)?.servers {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+        Ok(OpenMembership { membership, version, event_id: row.event_id, servers })
     }
 }
 

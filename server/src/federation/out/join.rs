@@ -322,14 +322,29 @@ fn other_version() -> RemoteError {
     RemoteError::bad_answer("room_version", "it told another version than the room was created with")
 }
 
-/// The events of a batch that could not be stored, because what allows them is not here.
-async fn left_waiting(pending: Pending<Received>) -> Result<impl Iterator<Item = Arc<str>>, ApiError> {
-    let outcomes = pending.await?.outcomes;
-    if outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Refused(Refused::OtherVersion)) {
-        return Err(other_version().into());
+/// How events fared that were to be stored.
+#[derive(Default)]
+struct Fared {
+    stored: usize,
+    /// Those that could not be, because what allows them is not here.
+    left_out: HashSet<Arc<str>>,
+}
+
+impl Fared {
+    /// Waits for a batch.
+    async fn note(&mut self, pending: Pending<Received>) -> Result<(), ApiError> {
+        for (event_id, outcome) in pending.await?.outcomes {
+            match outcome {
+                Outcome::Refused(Refused::OtherVersion) => return Err(other_version().into()),
+                Outcome::Refused(_) => {}
+                Outcome::Waiting => {
+                    self.left_out.insert(event_id);
+                }
+                _ => self.stored += 1,
+            }
+        }
+        Ok(())
     }
-    let outcomes = outcomes.into_iter();
-    Ok(outcomes.filter(|(_, outcome)| *outcome == Outcome::Waiting).map(|(event_id, _)| event_id))
 }
 
 /// What was stored of what a server tells of a room.
@@ -403,20 +418,21 @@ async fn store_in_order(
     ordered: &[Arc<CheckedPdu>],
     watch: impl Fn(usize, usize),
 ) -> Result<HashSet<Arc<str>>, ApiError> {
-    let mut left_out: HashSet<Arc<str>> = HashSet::new();
+    let mut fared = Fared::default();
     let mut under_way = VecDeque::with_capacity(BATCHES_UNDER_WAY_MAX);
-    for (number, pdus) in ordered.chunks(BATCH).enumerate() {
-        watch(number.saturating_sub(under_way.len()) * BATCH, ordered.len());
+    for pdus in ordered.chunks(BATCH) {
+        watch(fared.stored, ordered.len());
         if under_way.len() == BATCHES_UNDER_WAY_MAX
             && let Some(first) = under_way.pop_front()
         {
-            left_out.extend(left_waiting(first).await?);
+            fared.note(first).await?;
         }
         let store = StoreOutliers { room_id: room_id.to_owned(), version, pdus: pdus.to_vec() };
         under_way.push_back(tokio::task::block_in_place(|| ctx.engine.write(store)));
     }
     for pending in under_way {
-        left_out.extend(left_waiting(pending).await?);
+        fared.note(pending).await?;
+        watch(fared.stored, ordered.len());
     }
-    Ok(left_out)
+    Ok(fared.left_out)
 }

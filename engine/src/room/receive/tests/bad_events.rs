@@ -116,6 +116,52 @@ fn what_is_mis_signed_or_mis_hashed_is_told_apart() {
     assert_eq!(everything(&scene), before);
 }
 
+/// Specification, "Room Version 5", "Signing key validity period": `valid_until_ts` is to be "at least as large as the
+/// `origin_server_ts`". No earlier version asks for that.
+#[test]
+fn how_long_keys_are_valid_counts_from_version_5_on() {
+    let scene = Scene::new();
+    let [now, past] = ["now", "past"].map(|name| KeyPair::from_seed(name, &[9; 32]).unwrap());
+    let kept = |key: &KeyPair, is_old| ServerKey {
+        key_id: key.key_id().into(),
+        public_key: key.public_key().to_vec(),
+        valid_until_ts: START_MS,
+        is_old,
+    };
+    let keys = vec![kept(&now, false), kept(&past, true)];
+    scene.world.engine.write(StoreServerKeys { server_name: "there.example".into(), keys }).wait().unwrap();
+    let check = |number: u32, key: &KeyPair, origin_server_ts: u64| {
+        let version = RoomVersion::get(&number.to_string()).unwrap();
+        let room_id = if number < 12 { ROOM.to_owned() } else { format!("!{}", "A".repeat(43)) };
+        let event = json!({
+            "room_id": room_id, "type": "m.room.message", "sender": BOB, "content": {}, "depth": 7,
+            "prev_events": [], "auth_events": [], "origin_server_ts": origin_server_ts,
+        });
+        let mut event = event.as_object().cloned().unwrap();
+        if number < 3 {
+            event.insert("event_id".to_owned(), json!("$own:there.example"));
+        }
+        hash_and_sign_event(version, &mut event, "there.example", key);
+        let pdus = [Bytes::from(serde_json::to_vec(&event).unwrap())];
+        scene.world.engine.read(&CheckPdus { version, pdus: &pdus }).unwrap().remove(0)
+    };
+    for number in 1..=12 {
+        for key in [&now, &past] {
+            let in_time = check(number, key, START_MS);
+            assert!(matches!(in_time, PduCheck::Ready(_)), "{number}: {in_time:?}");
+        }
+        match (number, check(number, &now, START_MS + 1), check(number, &past, START_MS + 1)) {
+            (..5, PduCheck::Ready(_), PduCheck::Ready(_)) => {}
+            // Of a key that is still used it may be told that it is valid for longer.
+            (5.., PduCheck::MissingKeys(keys), PduCheck::Refused { error, .. }) => {
+                let wanted = MissingKey { server_name: "there.example".into(), key_id: now.key_id().into() };
+                assert_eq!((keys, error), (vec![wanted], Refused::KeyExpired("there.example".into())));
+            }
+            late => panic!("{late:?}"),
+        }
+    }
+}
+
 #[test]
 fn what_is_not_allowed_is_told_with_the_rule_and_kept_from_the_room() {
     let scene = Scene::new();
