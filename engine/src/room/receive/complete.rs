@@ -237,9 +237,9 @@ impl Judged {
         }
         if was_rejected {
             // What was replaced meanwhile would be the last that clients are told of the entry.
-            let is_past = self.followed.contains(&event.num) && is_replaced(tx, room, event)?;
-            // History would be told as if it were new.
-            let is_past = is_past || event.header.is_filled_in;
+            // And history would be told as if it were new.
+            let is_past = event.header.is_filled_in
+                || self.followed.contains(&event.num) && is_replaced(tx, room, event)?;
             // Nobody has asked for a policy server's signature on it.
             let is_shown =
                 !self.is_left && !is_past && policy::lacks_signature(tx, room, &*event.pdu()?)?.is_none();

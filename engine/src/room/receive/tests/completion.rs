@@ -173,7 +173,7 @@ fn sync(scene: &Scene, since: Option<SyncToken>) -> (SyncToken, Value) {
     sync_with(scene, since, Filter::parse(br#"{"room":{"state":{"lazy_load_members":true}}}"#).unwrap())
 }
 
-fn sync_with(scene: &Scene, since: Option<SyncToken>, filter: Filter) -> (SyncToken, Value) {
+pub(super) fn sync_with(scene: &Scene, since: Option<SyncToken>, filter: Filter) -> (SyncToken, Value) {
     let sync = Sync {
         user_id: ALICE.to_owned(),
         device_id: None,

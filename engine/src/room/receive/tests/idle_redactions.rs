@@ -1,9 +1,9 @@
 //! Clients empty what any redaction names that they are given, whoever sent it: they are given none that nobody would apply.
 
-use super::*;
+use super::{completion::sync_with, *};
 use crate::{
     core::filter::Filter,
-    view::{EventContext, OneEvent, Sync, SyncToken, View},
+    view::{EventContext, OneEvent, SyncToken, View},
 };
 
 const OTHER: &str = "!other:here.example";
@@ -23,18 +23,8 @@ fn ids(events: &Value) -> Vec<String> {
 /// Alice's room as a sync tells it, all of its timeline since a token, and the next token.
 fn synced_since(scene: &Scene, since: Option<SyncToken>) -> (Value, SyncToken) {
     let filter = Filter::parse(br#"{"room":{"timeline":{"limit":100}}}"#).unwrap();
-    let sync = Sync {
-        user_id: ALICE.to_owned(),
-        device_id: None,
-        since,
-        filter: Arc::new(filter),
-        full_state: false,
-        state_after: None,
-        waits: false,
-    };
-    let answer = scene.world.engine.read(&sync).unwrap();
-    let body: Value = serde_json::from_slice(&answer.body).unwrap();
-    (body["rooms"]["join"][ROOM].clone(), answer.token)
+    let (next, room) = sync_with(scene, since, filter);
+    (room, next)
 }
 
 fn synced(scene: &Scene) -> Value {
