@@ -5,6 +5,7 @@
 //! one hold up no other. Invariant: an event that was acknowledged is in the room, refused, or parked; or it is history, which is
 //! asked for when a client reads it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -230,7 +231,7 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if has_got_on {
         return Ok(Left::More);
     }
-    if servers.contains(origin) && !asking.servers.contains(origin) {
+    if asking.away.contains(origin) {
         ctx.federation.unreached.note(origin, Instant::now());
     }
     let lacks = asking.lacks(ctx);
@@ -262,6 +263,8 @@ struct Asking {
     is_awaited: bool,
     /// Whether some of the servers are asked no more, since they gave no answer at all.
     lacks_servers: bool,
+    /// Those that were asked while they were out.
+    away: BTreeSet<String>,
 }
 
 impl Asking {
@@ -273,6 +276,7 @@ impl Asking {
             keys: Vec::new(),
             is_awaited: false,
             lacks_servers: false,
+            away: BTreeSet::new(),
         }
     }
 
@@ -300,7 +304,7 @@ async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
 async fn ask_servers(
     ctx: &Arc<Context>,
     (room_id, version): (&str, &'static RoomVersion),
-    Asking { cause, servers, memory, keys: asked_for, is_awaited, lacks_servers }: &mut Asking,
+    Asking { cause, servers, memory, keys: asked_for, is_awaited, lacks_servers, away }: &mut Asking,
     question: &Question,
 ) -> Result<Answer, ApiError> {
     if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
@@ -335,6 +339,7 @@ async fn ask_servers(
         pruned::replace(ctx, room, servers, events, admitted).await?;
     }
     *lacks_servers |= !heard.silent.is_empty();
+    away.append(&mut heard.away);
     servers.retain(|server| !heard.silent.contains(server));
     // One of several that this server chose to ask says nothing for all that might be asked.
     Ok(heard.all_told(*lacks_servers || origin.is_none()))
@@ -358,6 +363,7 @@ async fn ask_others(
             ctx.federation.others.asked_in_vain(room.0, &question);
         }
         heard.silent.append(&mut of_others.silent);
+        heard.away.append(&mut of_others.away);
         heard.told_by = of_others.told_by;
         heard.answer = of_others.answer;
         heard.is_in_vain &= of_others.is_in_vain;
@@ -377,6 +383,8 @@ struct Heard {
     told_by: Option<String>,
     /// Those that gave no answer at all.
     silent: Vec<String>,
+    /// Those and the others that were out, for which something else may have answered.
+    away: BTreeSet<String>,
     /// Whether all have answered, and know nothing.
     is_in_vain: bool,
     /// Whether one has.
@@ -411,8 +419,8 @@ async fn ask_each(
         Question::Events { event_ids } => event_ids.clone(),
         _ => Vec::new(),
     };
-    let (answer, told_by, silent) = (Answer::Nothing, None, Vec::new());
-    let mut heard = Heard { answer, told_by, silent, is_in_vain: true, is_denied: false, events };
+    let (answer, told_by, silent, away) = (Answer::Nothing, None, Vec::new(), BTreeSet::new());
+    let mut heard = Heard { answer, told_by, silent, away, is_in_vain: true, is_denied: false, events };
     for server in servers {
         match ask_server(ctx, room, server, memory, question).await? {
             Ok(Answer::Nothing) => heard.is_denied = true,
@@ -426,6 +434,9 @@ async fn ask_each(
             Err(failure) => {
                 tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
                 heard.is_in_vain = false;
+                if failure.is_outage() {
+                    heard.away.insert(server.clone());
+                }
                 if failure.is_silence() {
                     heard.silent.push(server.clone());
                 }
