@@ -516,5 +516,5 @@ fn what_waits_is_told_with_what_it_lacks() {
         (id(&unsigned), Lack::Signature),
         (id(&alone), Lack::State),
     ];
-    assert_eq!(intake.lacks(), expected.into_iter().collect());
+    assert_eq!(intake.lacks(), BTreeMap::from(expected));
 }
