@@ -7,6 +7,7 @@
 //! tasks or a simulated network, and tells what came of it.
 
 mod asking;
+mod lacks;
 mod states;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use lacks::Lack;
 
 use crate::{
     command::{ReceivePdus, Received, Unchecked},

@@ -16,12 +16,27 @@ SOON_SECONDS = 30
 
 
 class Unreachable(Omitting):
-    """Is out of reach once it was asked for the members that it left out."""
+    """Is out of reach once it was asked for the members that it left out, or when a test says so: nothing answers, or a proxy does that
+    stands before it."""
+
+    has_proxy = is_down = False
+
+    def goes(self):
+        self.closes_all, self.is_down = not self.has_proxy, True
+
+    def comes_back(self):
+        self.closes_all = self.is_down = False
+
+    def answer_to(self, request):
+        if self.is_down:
+            self.lost.append(request.target)
+            return 502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"}
+        return super().answer_to(request)
 
     def answer_state(self, values, query, body):
         if not self.was_asked.is_set():
             self.was_asked.set()
-            self.closes_all = True
+            self.goes()
             return 503, {"errcode": "M_UNKNOWN", "error": "Not now"}
         return super().answer_state(values, query, body)
 
@@ -29,6 +44,11 @@ class Unreachable(Omitting):
 @pytest.fixture
 def resident_kind():
     return Unreachable
+
+
+@pytest.fixture(autouse=True, params=["nothing answers", "a proxy answers"])
+def proxy(request, resident):
+    resident.has_proxy = request.param == "a proxy answers"
 
 
 @pytest.fixture
@@ -68,7 +88,8 @@ def passes_until(clock, nobody):
 
 def is_heard_until(resident, server, clock, condition):
     """The server is in reach, and sends requests, until something holds; little time passes meanwhile."""
-    resident.closes_all, passed = False, 0
+    resident.comes_back()
+    passed = 0
 
     def look():
         nonlocal passed
@@ -86,7 +107,7 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     copy = resident.join(warren, room)
     resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "missing"})
     late = resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "late"})
-    resident.closes_all = True
+    resident.goes()
     resident.transact(warren, [late])
 
     def attempts():

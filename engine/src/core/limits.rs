@@ -35,7 +35,7 @@ pub const SET_ASIDE_MAX: usize = 100;
 pub const SET_ASIDE_MISSING_MAX: usize = 100;
 
 /// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
-/// others were not allowed to.
+/// others were not allowed to: of more, those that can take it by themselves stay, and one of each server.
 pub const EARLY_REDACTIONS_MAX: usize = 100;
 
 /// How many events wait for one that is not there and that they relate to: the answers to a poll of a large room, say. Each

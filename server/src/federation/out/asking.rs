@@ -1,5 +1,6 @@
 //! Who is asked for what an intake lacks, one after the other, and what their answers say together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Asking {
     pub is_awaited: bool,
     /// Whether some of the servers are asked no more, since they gave no answer at all.
     lacks_servers: bool,
+    /// Those that were asked while they were out.
+    pub away: BTreeSet<String>,
     /// Who has told a state.
     tellers: Vec<String>,
     /// Whether what those who tell a state deny of it themselves is waited for, as long as another server has not said that it lacks it.
@@ -53,6 +56,7 @@ impl Asking {
             keys: Vec::new(),
             is_awaited: false,
             lacks_servers: false,
+            away: BTreeSet::new(),
             tellers: Vec::new(),
             is_patient: false,
             was_patient: false,
@@ -65,6 +69,7 @@ impl Asking {
     /// that is gone never says whether it has the event, and would hold the room up.
     fn note(&mut self, question: &Question, heard: Heard, is_among_several: bool) -> Answer {
         self.lacks_servers |= !heard.silent.is_empty();
+        self.away.extend(heard.away.iter().cloned());
         self.servers.retain(|server| !heard.silent.contains(server));
         if let (Question::State { .. }, Some(teller)) = (question, &heard.told_by)
             && !self.tellers.contains(teller)
@@ -168,6 +173,7 @@ async fn ask_others(
             ctx.federation.others.asked_in_vain(room.0, &question);
         }
         heard.silent.append(&mut of_others.silent);
+        heard.away.append(&mut of_others.away);
         heard.told_by = of_others.told_by;
         heard.answer = of_others.answer;
         heard.is_in_vain &= of_others.is_in_vain;
@@ -188,6 +194,8 @@ struct Heard {
     told_by: Option<String>,
     /// Those that gave no answer at all.
     silent: Vec<String>,
+    /// Those and the others that were out, for which something else may have answered.
+    away: BTreeSet<String>,
     /// Whether all have answered, and know nothing.
     is_in_vain: bool,
     /// Whether one has.
@@ -229,9 +237,16 @@ async fn ask_each(
         Question::Events { event_ids } => event_ids.clone(),
         _ => Vec::new(),
     };
-    let (answer, told_by, silent) = (Answer::Nothing, None, Vec::new());
-    let denials = Vec::new();
-    let mut heard = Heard { answer, told_by, silent, is_in_vain: true, is_denied: false, events, denials };
+    let mut heard = Heard {
+        answer: Answer::Nothing,
+        told_by: None,
+        silent: Vec::new(),
+        away: BTreeSet::new(),
+        is_in_vain: true,
+        is_denied: false,
+        events,
+        denials: Vec::new(),
+    };
     for server in servers {
         match ask_server(ctx, room, server, memory, question).await? {
             Ok(answer) if is_denial(&answer) => {
@@ -247,6 +262,9 @@ async fn ask_each(
             Err(failure) => {
                 tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
                 heard.is_in_vain = false;
+                if failure.is_outage() {
+                    heard.away.insert(server.clone());
+                }
                 if failure.is_silence() {
                     heard.silent.push(server.clone());
                 }

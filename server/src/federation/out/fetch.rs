@@ -225,7 +225,7 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if has_got_on {
         return Ok(Left::More);
     }
-    if servers.contains(origin) && !asking.servers.contains(origin) {
+    if asking.away.contains(origin) {
         ctx.federation.unreached.note(origin, Instant::now());
     }
     let was_patient = asking.was_patient;
