@@ -124,7 +124,7 @@ fn said(pdu: &Bytes) -> String {
     text.unwrap().to_owned()
 }
 
-/// Alice's server is given an event by nobody, and sends it to Bob's.
+/// Alice's server sends Bob's an event of the room, whatever it has for it.
 fn make_up(here: &World, there: &World, event_id: &str) {
     let pdu = here.ask(|reader| {
         let num = reader.event_num(event_id)?.unwrap();
