@@ -28,7 +28,7 @@ use crate::{
     },
     error::{Error, Result},
     open::{self, Skipped},
-    outbox::{OutgoingNews, Waiting},
+    outbox::{OutgoingNews, Reminders, Waiting},
     remote::{NeverTrusted, ServerKey},
     room::{Event, Freed, StateNode, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
@@ -183,6 +183,8 @@ pub(crate) struct Shared {
     pub erasures: Erasures,
     /// The servers for which something may be waiting.
     pub outbox: Waiting,
+    /// Which servers were told again lately that this one has left a room.
+    pub reminders: Reminders,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -260,6 +262,7 @@ impl Engine {
             sessions: SessionCache::default(),
             erasures: Erasures::default(),
             outbox: Waiting::default(),
+            reminders: Reminders::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),

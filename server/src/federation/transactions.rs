@@ -188,6 +188,9 @@ async fn take_in_now(ctx: &Arc<Context>, mut room: RoomReception) -> Result<Room
     for notice in room.turned_away() {
         ctx.engine.write(notice).await?;
     }
+    if let Some(reminder) = room.reminder() {
+        ctx.engine.write(reminder).await?;
+    }
     Ok(room)
 }
 

@@ -13,6 +13,7 @@ mod hostile;
 mod idle_redactions;
 mod invites;
 mod left_behind;
+mod let_in_again;
 mod moderators;
 mod overtaken;
 mod own_users;
