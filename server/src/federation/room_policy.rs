@@ -14,7 +14,6 @@ use warren_engine::view::federation::{
 };
 use warren_engine::{Error, Invalid};
 
-use super::out::keys::{Cause, ensure_keys};
 use crate::context::Context;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -29,23 +28,17 @@ async fn ask_policy_server_to_sign(call: Call) -> Outcome {
     call.json_object()?;
     let room = ProtectedRoom { event: call.body(), server: call.origin()?.as_str() };
     let version = call.ctx.engine.read(&room).map_err(unfit)?;
-    check(&call, version).await?;
+    check(&call, version)?;
     Answer::json(&opinion(&call.ctx, call.body())?)
 }
 
-/// Whether those have signed the event who have to. What cannot be checked, as their keys cannot be had, is none of a policy server's
-/// concern: without their signatures its own is worth nothing.
+/// Whether those have signed the event who have to, as far as their keys are here: that of who asks is. No other server is asked for its
+/// keys, so that none that is gone keeps one waiting that is not. Without their signatures this server's is worth nothing.
 ///
 /// Errors: 400 `M_BAD_JSON`.
-async fn check(call: &Call, version: &'static RoomVersion) -> Result<(), ApiError> {
-    let pdus = std::slice::from_ref(call.body());
-    let read = || call.ctx.engine.read(&CheckPdus { version, pdus });
-    let mut checks = read()?;
-    if let Some(PduCheck::MissingKeys(keys)) = checks.first() {
-        ensure_keys(&call.ctx, &Cause::Sent(call.origin()?.to_string()), keys).await;
-        checks = read()?;
-    }
-    match checks.first() {
+fn check(call: &Call, version: &'static RoomVersion) -> Result<(), ApiError> {
+    let check = CheckPdus { version, pdus: std::slice::from_ref(call.body()) };
+    match call.ctx.engine.read(&check)?.first() {
         Some(PduCheck::Refused { error, .. }) => Err(bad_event(error)),
         _ => Ok(()),
     }

@@ -22,9 +22,15 @@ def zoe(keeper):
     return keeper.client(keeper.base_url).register("zoe")
 
 
+def shared(owner, guest, keeper):
+    """A room of two servers that one of them protects, as both know."""
+    room = meet(owner, guest, keeper, room_version="11")
+    until_state(guest, room, "m.room.policy", "", protect(owner, room, keeper))
+    return room
+
+
 def test_users_of_other_servers_are_told_why_they_are_refused(keeper, zoe, bob):
-    room = meet(zoe, bob, keeper, room_version="11")
-    until_state(bob, room, "m.room.policy", "", protect(zoe, room, keeper))
+    room = shared(zoe, bob, keeper)
     see(zoe, room, bob.send(room, "hello"))
     see(bob, room, zoe.send(room, "welcome"))
     lift = keeper.list.ban("user", bob.user_id)
@@ -32,8 +38,12 @@ def test_users_of_other_servers_are_told_why_they_are_refused(keeper, zoe, bob):
     assert "the sender is banned by a moderation policy list" in refused["error"]
     lift()
     see(zoe, room, bob.send(room, "hello again"))
-    # So it is with who comes in by way of the other server, and may go at any time.
-    dora = bob.register("dora")
+
+
+def test_who_comes_in_by_way_of_another_server_is_judged_and_may_go(keeper, zoe, other_warren):
+    """Synapse has no memberships signed."""
+    bob = other_warren.client(other_warren.base_url).register("bob")
+    room, dora = shared(zoe, bob, keeper), bob.register("dora")
     lift = keeper.list.ban("user", dora.user_id)
     dora.join(room, status=400, errcode="M_FORBIDDEN")
     lift()
