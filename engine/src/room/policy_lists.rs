@@ -40,6 +40,9 @@ const KINDS: [(&str, Subject); 9] = [
 /// The recommendation that the specification has, and what it was called before.
 const BANS: [&str; 2] = ["m.ban", "org.matrix.mjolnir.ban"];
 
+/// Rules that are read from the disk at once.
+const READ_AT_ONCE: usize = 1_000;
+
 /// What a rule is about.
 #[derive(Clone, Copy)]
 enum Subject {
@@ -208,9 +211,11 @@ fn read(reader: &Reader, room: &RoomCtx) -> Result<Rules, StorageError> {
         let entries = reader.state_of_kind(room.num, room.head.state, kind)?;
         let nums: Vec<EventNum> = entries.into_iter().map(|(_, num)| num).take(left).collect();
         left -= nums.len();
-        for event in reader.events(&nums)? {
-            if let Some(entity) = banned_by(&event.pdu()?.content) {
-                rules.add(subject, entity);
+        for nums in nums.chunks(READ_AT_ONCE) {
+            for event in reader.events(nums)? {
+                if let Some(entity) = banned_by(&event.pdu()?.content) {
+                    rules.add(subject, entity);
+                }
             }
         }
     }
