@@ -119,6 +119,10 @@ fn describe() {
         "warren_policy_signatures_total",
         "Events that policy servers were to sign, by what came of it"
     );
+    describe_counter!(
+        "warren_policy_opinions_total",
+        "Events that this server was to sign as a policy server, by what came of it and which rule kept it from that"
+    );
     describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
     describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
     describe_counter!(

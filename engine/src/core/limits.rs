@@ -46,6 +46,14 @@ pub const EARLY_RELATIONS_MAX: usize = 5_000;
 /// ever, by a number.
 pub const REL_TYPE_BYTES_MAX: usize = KEY_BYTES_MAX;
 
+/// The longest entity in bytes that a rule of a moderation policy list is about. No identifier is longer; a longer pattern has nothing to
+/// say that a shorter one could not.
+pub const POLICY_ENTITY_BYTES_MAX: usize = KEY_BYTES_MAX;
+
+/// How many rules of one moderation policy list count: the largest that are shared have some ten thousand. Each takes some hundred bytes
+/// of memory.
+pub const POLICY_RULES_MAX: usize = 100_000;
+
 /// The longest auth chain that is collected. The largest public rooms have some hundred thousand events in theirs; each
 /// costs about 60 bytes of memory while it is walked.
 pub const AUTH_CHAIN_MAX: usize = 1_000_000;

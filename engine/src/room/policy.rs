@@ -1,7 +1,8 @@
 //! Policy servers: which one a room uses, and whether it has signed an event.
 //!
 //! Invariant: a room that has named none pays for one look into a cache, by the root of its state. The engine never asks a policy
-//! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks.
+//! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks, also where it is
+//! this server ([`crate::view::federation::PolicyOpinion`]).
 //! Source: server-server API, "Policy Servers".
 
 use std::sync::Arc;
@@ -159,13 +160,27 @@ fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>
     Ok(is_there.then_some(policy))
 }
 
+/// Whether the room uses this server as its policy server, by the key that this server has.
+pub(crate) fn is_own(reader: &Reader, room: &RoomCtx) -> Result<bool, StorageError> {
+    let Some(key) = &reader.shared.policy_key else { return Ok(false) };
+    let policy = policy_server(reader, room)?;
+    Ok(policy.is_some_and(|policy| {
+        policy.name == *reader.shared.server_name && policy.public_key == key.public_key()
+    }))
+}
+
+/// Whether no policy server is asked about the event: it is how a room gets rid of one.
+pub(crate) fn is_exempt(pdu: &Pdu) -> bool {
+    pdu.is_state(KIND, "")
+}
+
 /// The policy server that has to sign the event and has not.
 pub(crate) fn lacks_signature(
     reader: &Reader,
     room: &RoomCtx,
     pdu: &Pdu,
 ) -> Result<Option<PolicyServer>, StorageError> {
-    if pdu.is_state(KIND, "") {
+    if is_exempt(pdu) {
         return Ok(None);
     }
     let Some(policy) = policy_server(reader, room)? else { return Ok(None) };

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::config::{Address, Apis, Config, Listener};
 use crate::context::Context;
+use crate::federation::room_policy;
 use crate::http::admission::Admission;
 use crate::http::limits::{DRAIN_TIME_MAX, METRICS_CONNECTIONS_MAX};
 use crate::http::listen;
@@ -61,6 +62,7 @@ async fn serve(config: Config, connections_max: usize) -> Result<Option<End>, St
     let server = Arc::new(Server::new(ctx.clone(), &crate::tables())?);
     let mut sockets = Vec::new();
     listen::warn_of_ipv6_alone(&ctx.config.listen);
+    room_policy::warn_of_absent_lists(&ctx);
     for listener in &ctx.config.listen {
         sockets.push(listen::bind(listener, ctx.certificate.as_ref())?);
     }

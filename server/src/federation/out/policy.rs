@@ -3,6 +3,7 @@
 //! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. An event of another server is
 //! asked for once; what is not signed then is soft-failed. A policy server that is silent is left alone for a while, so that
 //! no task waits for it for each event of its rooms; nothing is soft-failed that it was not asked about: that stays parked.
+//! Where it is this server, nobody is asked over HTTP, and it says what it would say to others.
 //! Specification: server-server API, "Policy Servers".
 
 use std::time::Duration;
@@ -23,11 +24,13 @@ use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
+use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
 
 /// Runs a command that sends events of our users. Where a room uses a policy server, that signs them before.
 ///
-/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked, 403 if it is this server.
+/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked, 403 if it is to be this server,
+/// which is none, or not by that key.
 pub async fn write<C: Command + Sync>(ctx: &Context, command: C) -> Result<C::Output, ApiError> {
     let mut signed = Vec::new();
     loop {
@@ -70,25 +73,45 @@ async fn ask_for_user(ctx: &Context, unsigned: &UnsignedEvent) -> Result<JsonObj
     ask_at_once(ctx, &unsigned.policy, unsigned.json(), Some(&asker)).await
 }
 
-/// Errors: what the user is told. Where a room names this server, which signs for no room, nobody can help but who changes that.
+/// Errors: what the user is told. Where a room names this server, and it cannot sign for it, nobody can help but who changes that.
 async fn ask_at_once(
     ctx: &Context,
     policy: &PolicyServer,
     event: &Bytes,
     asker: Option<&Asker>,
 ) -> Result<JsonObject, ApiError> {
-    if policy.name == ctx.engine.server_name() {
-        return Err(ApiError::forbidden(
-            "The room has its events signed by this server (m.room.policy), which is no policy server",
-        ));
+    if policy.name != ctx.engine.server_name() {
+        return ask(ctx, policy, event, asker).await.map_err(refusal);
     }
-    ask(ctx, policy, event, asker).await.map_err(refusal)
+    if is_own(ctx, policy) {
+        return opinion(ctx, event);
+    }
+    Err(ApiError::forbidden(match ctx.engine.policy_key() {
+        None => "The room has its events signed by this server (m.room.policy), which is no policy server",
+        Some(_) => {
+            "The room has its events signed by this server with a key (m.room.policy) that is not the one which it has as a policy server"
+        }
+    }))
+}
+
+/// Whether the policy server is this one, with the key that the room names.
+fn is_own(ctx: &Context, policy: &PolicyServer) -> bool {
+    let key = ctx.engine.policy_key();
+    policy.name == ctx.engine.server_name() && key.is_some_and(|key| policy.public_key == key.public_key())
 }
 
 /// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
 /// at all if it is not asked now.
 pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
     let policy = &wanted.policy;
+    if is_own(ctx, policy) {
+        return match opinion(ctx, event) {
+            Ok(signatures) => Answer::PolicySignature(Some(signatures)),
+            // A fault of ours says nothing of the event.
+            Err(error) if error.status.is_server_error() => Answer::Nothing,
+            Err(_) => Answer::PolicySignature(None),
+        };
+    }
     let is_silent = |server: OwnedServerName| ctx.federation.silent_policy_servers.is_silent(&server);
     if ServerName::parse(&policy.name).is_ok_and(is_silent) {
         counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
