@@ -512,6 +512,11 @@ impl Intake {
         !self.missing.signatures.is_empty()
     }
 
+    /// Whether a policy server has not answered about an event of the past, so that it is asked about no other.
+    pub fn is_policy_server_silent(&self) -> bool {
+        self.is_policy_server_silent
+    }
+
     /// An event that is to be part of the room, as JSON.
     pub fn event(&self, event_id: &str) -> Option<&Bytes> {
         self.live.get(event_id).map(|pdu| &pdu.pdu().json)
