@@ -43,7 +43,7 @@ const EVENTS_MAX: usize = 50;
 const SIGNATURES_AT_ONCE: usize = 10;
 /// The same of the past, which may be asked for side by side: a hundred events of a page take seven turns, each of which is taken in before
 /// the next is asked for, and a policy server has so many questions of a room at a time.
-pub(super) const PAST_SIGNATURES_AT_ONCE: usize = 16;
+const PAST_SIGNATURES_AT_ONCE: usize = 16;
 /// How often one event is asked for by its id: who gives only some of those that are asked for together leaves the others to
 /// the next question, and so to the next server.
 const EVENT_ASKED_MAX: usize = 3;
