@@ -2,7 +2,8 @@
 //!
 //! Invariant: a client waits a bounded time, and gets what there is then; what was begun for it goes on, once for each room, so that
 //! what comes later is there when it asks again. A server that is silent keeps nothing back that another one has. What one lacks, and
-//! another has, is not put before what is less deep (`lacking`).
+//! another has, is not put before what is less deep (`lacking`). What the room's policy server has not answered about is not put anywhere
+//! yet, and the gap left alone for a minute.
 
 mod lacking;
 mod pages;
