@@ -139,7 +139,12 @@ impl ReceivePdus {
         };
         if self.backfill {
             let outcomes = {
-                let told = Told { within: self.within.as_ref(), states: &states, kept: &self.places };
+                let told = Told {
+                    within: self.within.as_ref(),
+                    states: &states,
+                    kept: &self.places,
+                    not_recommended: &self.not_recommended,
+                };
                 let waiting = (&mut received.missing, &mut received.places);
                 receive_backfill(tx, &mut room, (&ordered, &self.passed_by), &told, waiting)?
             };

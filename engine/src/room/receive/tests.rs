@@ -19,6 +19,7 @@ mod overtaken;
 mod own_users;
 mod places;
 mod policy;
+mod policy_past;
 mod pruned;
 mod redacted;
 mod related;

@@ -163,7 +163,7 @@ impl EventHeader {
 pub enum EventStatus {
     /// Part of the room.
     Accepted,
-    /// Allowed where it stands, not by the room's current state: not shown to clients, not built upon.
+    /// Allowed where it stands, not by the room's current state, or not signed by its policy server: not shown to clients, not built upon.
     SoftFailed,
     /// Refused.
     Rejected,

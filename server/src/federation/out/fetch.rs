@@ -31,7 +31,7 @@ use super::ends::begin_to_merge;
 use super::fetches::{Errand, Left, Turn};
 use super::guests;
 use super::keys::{Cause, asked_again, is_here};
-use super::policy::ask_about;
+use super::policy;
 use super::single_events::events;
 use super::state_memory::Share;
 use super::unchecked;
@@ -105,17 +105,15 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> 
                     settle(ctx, intake.room_id()).await?;
                 }
             }
+            Next::Ask(Question::PolicySignature(wanted)) if !asking.servers.is_empty() => {
+                policy::ask_for(ctx, intake, wanted).await;
+            }
             Next::Ask(question) => {
-                let answer = match &question {
-                    _ if asking.servers.is_empty() => Answer::Nothing,
-                    Question::PolicySignature(wanted) => match intake.event(&wanted.event_id).cloned() {
-                        Some(event) => ask_about(ctx, wanted, &event).await,
-                        None => Answer::Nothing,
-                    },
-                    _ => {
-                        let room = (intake.room_id(), intake.version());
-                        ask_servers(ctx, room, asking, &question).await?
-                    }
+                let answer = if asking.servers.is_empty() {
+                    Answer::Nothing
+                } else {
+                    let room = (intake.room_id(), intake.version());
+                    ask_servers(ctx, room, asking, &question).await?
                 };
                 // It may tell a whole state.
                 tokio::task::block_in_place(|| intake.answered(question, answer));
