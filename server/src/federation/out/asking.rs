@@ -214,14 +214,16 @@ impl Heard {
 
     /// The events that all of these servers deny, if there are any.
     fn denied_by(&self, servers: &[String]) -> Vec<Arc<str>> {
-        let of = |server: &String| {
-            let denials = self.denials.iter().filter(move |(by, _)| by == server);
-            denials.flat_map(|(_, events)| events)
+        let has_denied = |server: &String, event: &Arc<str>| {
+            self.denials.iter().any(|(by, events)| by == server && events.contains(event))
         };
-        let Some((first, others)) = servers.split_first() else { return Vec::new() };
-        let by_others =
-            |event: &&Arc<str>| others.iter().all(|server| of(server).any(|denied| denied == *event));
-        of(first).filter(by_others).cloned().collect()
+        let is_denied =
+            |event: &&Arc<str>| !servers.is_empty() && servers.iter().all(|server| has_denied(server, event));
+        let mut denied: Vec<Arc<str>> =
+            self.denials.iter().flat_map(|(_, events)| events).filter(is_denied).cloned().collect();
+        denied.sort_unstable();
+        denied.dedup();
+        denied
     }
 }
 

@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use warren_engine::Outcome;
 use warren_engine::core::checked::{MissingKey, PduCheck};
 use warren_engine::core::json::AtMost;
-use warren_engine::core::version::RoomVersion;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
@@ -69,7 +68,8 @@ pub async fn take_in(
         true => Cause::Kept(server.clone()),
         false => Cause::told(server),
     });
-    let mut asking = Asking { is_awaited, ..Asking::of(cause, servers) };
+    let mut asking = Asking::of(cause, servers);
+    asking.is_awaited = is_awaited;
     drive(ctx, intake, &mut asking).await?;
     Ok(asking.lacks(ctx))
 }
@@ -206,8 +206,8 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     };
     let servers = std::mem::take(&mut round.servers);
     // What was taken in by then is; the rest goes on waiting.
-    let is_patient = !round.goes_without_keys();
-    let mut asking = Asking { is_patient, ..Asking::of(Some(Cause::Sent(origin.clone())), &servers) };
+    let mut asking = Asking::of(Some(Cause::Sent(origin.clone())), &servers);
+    asking.is_patient = !round.goes_without_keys();
     if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
@@ -291,7 +291,7 @@ struct StateIds {
 /// A state that a server tells, and the memory that it takes.
 pub struct ToldState {
     pub answer: Answer,
-    memory: Vec<Share>,
+    pub memory: Vec<Share>,
 }
 
 /// The state before an event, with those of its events that are not here.
