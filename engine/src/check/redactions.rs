@@ -18,7 +18,7 @@ use crate::{
         power_levels::PowerLevels,
         version::RoomVersion,
     },
-    room::{encode_body, redactions::is_circular, room_version},
+    room::{encode_body, redactions::is_spared, room_version},
     store::{
         Direction, StorageError, schema,
         schema::{EventHeader, EventStatus},
@@ -88,7 +88,7 @@ pub(super) fn expect_of(
         Some((id, json)) => Pdu::from_stored(version, id, json).ok(),
         None => None,
     };
-    if target_pdu.as_ref().is_some_and(|target| is_circular(pdu, target)) {
+    if target_pdu.as_ref().is_some_and(|target| is_spared(pdu, target)) {
         return Ok(());
     }
     row.found("the redaction was not applied");

@@ -103,9 +103,13 @@ pub(crate) fn is_awaited(reader: &Reader, room: &RoomCtx, event_id: &str, sender
     Ok(false)
 }
 
-/// Where servers choose the ids of events, an event can name itself, and two can name each other: none of them counts.
-pub(crate) fn is_circular(redaction: &Pdu, target: &Pdu) -> bool {
-    redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id)
+/// Whether no redaction takes anything from the target, or not this one. On a create event all of a room stands: its version, which
+/// who comes in is told by it, was never redacted on other servers either. Where servers choose the ids of events, an event can name
+/// itself, and two can name each other: none of them counts.
+pub(crate) fn is_spared(redaction: &Pdu, target: &Pdu) -> bool {
+    let is_circular =
+        redaction.event_id == target.event_id || target.redacts.as_deref() == Some(&*redaction.event_id);
+    is_circular || &*target.kind == "m.room.create"
 }
 
 fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Event>) -> Result<()> {
@@ -113,7 +117,7 @@ fn apply_to(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>, target: &Arc<Ev
         return Ok(());
     }
     let target_sender = tx.user_id(target.header.sender)?;
-    if may_be_applied(tx, redaction, &target_sender)? && !is_circular(&*redaction.pdu()?, &*target.pdu()?) {
+    if may_be_applied(tx, redaction, &target_sender)? && !is_spared(&*redaction.pdu()?, &*target.pdu()?) {
         erase(tx, target, redaction.num)?;
     }
     Ok(())
@@ -153,7 +157,7 @@ pub(super) fn is_told(reader: &Reader, redaction: &Event) -> Result<bool, Storag
         Some(by) if by == redaction.num => Ok(true),
         _ => {
             let sender = reader.user_id(target.header.sender)?;
-            Ok(may_be_applied(reader, redaction, &sender)? && !is_circular(&pdu, &*target.pdu()?))
+            Ok(may_be_applied(reader, redaction, &sender)? && !is_spared(&pdu, &*target.pdu()?))
         }
     }
 }

@@ -490,8 +490,8 @@ fn a_sign_of_life_ends_a_pause_at_once_but_not_the_next_one() {
 #[test]
 fn a_sign_of_life_during_an_attempt_counts_after_its_failure() {
     let world = world();
-    let begun_ms = world.engine.now_ms();
     world.message(ROOM, ALICE, "1");
+    let begun_ms = world.engine.now_ms();
     for tried in 0..6 {
         assert_eq!(due(&world).len(), 1);
         ask(&world, THERE, None);

@@ -329,11 +329,11 @@ fn what_was_refused_before_the_entrance_is_not_asked_about_again() {
     let three = resident.message(BOB, &[&two.event_id], 22);
     assert!(accepted(&resident.receive(&[&one, &two, &three])));
     let side = resident.message(BOB, &[&two.event_id], 23);
+    let state = resident.state_ids();
     let naming = use_policy_server(&resident, "there.example", &key(9));
     let naming = pdu_of(&resident, &naming);
     let join = resident.member(DORA, DORA, "join", &[&naming.event_id, &side.event_id], 40);
-    let Entered { resident, newcomer } = Entered::by(resident, &join, World::new());
-    let state = resident.state_ids();
+    let Entered { newcomer, .. } = Entered::by(resident, &join, World::new());
     let read = |pdus: &[&Pdu]| {
         let mut asked = Vec::new();
         newcomer.drive(page(pdus), |question| match question {

@@ -70,6 +70,29 @@ fn what_was_redacted_before_it_came_into_the_room_stays_so() {
     scene.is_sound();
 }
 
+/// Nobody could come into the room by what is left of it, in versions before 11.
+#[test]
+fn a_create_event_is_spared_whoever_redacts_it() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 100}}));
+    let create = scene.world.ask(|reader| {
+        let room = RoomCtx::load(reader, ROOM)?;
+        Ok(room.state(reader, "m.room.create", "")?.unwrap().pdu()?)
+    });
+    let redaction = scene.redaction(&create, &scene.ends(), 500);
+    assert!(accepted(&scene.receive(&[&redaction])));
+    let is_whole = scene.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&create.event_id)?.unwrap())?;
+        Ok(event.header.redacted_by.is_none() && event.json == create.json)
+    });
+    assert!(is_whole);
+    assert!(!scene.world.ask(|reader| {
+        let event = reader.event(reader.event_num(&redaction.event_id)?.unwrap())?;
+        Ok(crate::room::redactions::is_told(reader, &event)?)
+    }));
+    scene.is_sound();
+}
+
 #[test]
 fn so_does_what_came_to_be_known_behind_its_redaction() {
     let scene = Scene::new();

@@ -80,7 +80,7 @@ fn rule(world: &World, kind: &str, key: &str, content: Value) -> String {
 
 fn ban(world: &World, subject: &str, entity: &str) -> String {
     let content = json!({"entity": entity, "recommendation": "m.ban", "reason": "spam"});
-    rule(world, &format!("m.policy.rule.{subject}"), entity, content)
+    rule(world, &format!("m.policy.rule.{subject}"), &format!("rule:{entity}"), content)
 }
 
 #[test]
