@@ -46,11 +46,6 @@ def warren(network, tmp_path, clock):
 
 
 @pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
-@pytest.fixture
 def passes_until(clock, nobody):
     """Lets time pass until something holds."""
 

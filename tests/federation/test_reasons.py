@@ -28,11 +28,6 @@ MESSAGE_BYTES_MAX, REQUEST_BYTES_MAX = 65_536, 5 << 20
 
 
 @pytest.fixture
-def alice(measured):
-    return Client(measured[0].base_url).register("alice")
-
-
-@pytest.fixture
 def events(measured):
     return Counting(measured[1].address, EVENTS)
 
