@@ -5,6 +5,7 @@ import pytest
 from harness.client import bodies, timeline
 from harness.clock import Clock
 from harness.omitting import PARTIAL_JOINS, Omitting
+from harness.participant import path
 from harness.rooms import joined_members, via
 from harness.server import sound
 from harness.waiting import until
@@ -94,16 +95,36 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     is_heard_until(resident, warren, clock, lambda: "late" in bodies(timeline(alice.sync(), room)))
 
 
-def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, resident, passes_until):
-    copy = resident.create()
-    resident.come(copy, resident.user("other"))
-    resident.may_tell.set()
-    alice.join(copy.room_id, query=via(resident))
+@pytest.fixture
+def until_left_alone(admin, passes_until):
+    """Waits until the members of the only room were asked for again and again."""
 
     def failed():
         return admin.get(PARTIAL_JOINS)["rooms"][0]["rounds_failed"]
 
     # The pause is 160 seconds then.
-    passes_until(lambda: failed() > 5)
+    return lambda: passes_until(lambda: failed() > 5)
+
+
+def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, resident, until_left_alone):
+    copy = resident.create()
+    resident.come(copy, resident.user("other"))
+    resident.may_tell.set()
+    alice.join(copy.room_id, query=via(resident))
+    until_left_alone()
     is_heard_until(resident, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
     assert joined_members(alice, copy.room_id) == {resident.user(), resident.user("other"), alice.user_id}
+
+
+def test_members_are_asked_first_of_who_is_heard_from(warren, clock, admin, alice, resident, neighbour, until_left_alone):
+    """The one that let this server in takes questions by then, and does not answer."""
+    copy, member = resident.create(), neighbour.user("member")
+    room = copy.room_id
+    neighbour.come(copy, member)
+    neighbour.closes_all = True
+    alice.join(room, query=via(resident))
+    until_left_alone()
+    resident.closes_all = False
+    is_heard_until(neighbour, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    assert joined_members(alice, room) == {resident.user(), member, alice.user_id}
+    assert len(resident.asked(path("v1/state/{}", room))) == 1, "it was asked at first, and not again"

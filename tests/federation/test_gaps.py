@@ -163,6 +163,16 @@ def fail(peer, event):
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
+def is_a_page_of_a_proxy(*_):
+    """What stands before a server that is down answers in its stead, and knows nothing of Matrix."""
+    return 404, b"<html>Not found</html>", {"Content-Type": "text/html"}
+
+
+def be_down_behind_a_proxy(peer, event):
+    peer.answer_event = is_a_page_of_a_proxy
+    return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
+
+
 def break_off(peer, _event):
     """Who does not answer about what lies between is asked for nothing else meanwhile."""
     peer.closes_all = True
@@ -170,7 +180,7 @@ def break_off(peer, _event):
     return lambda: setattr(peer, "closes_all", False), is_asked
 
 
-@pytest.mark.parametrize("prevent", [fail, break_off])
+@pytest.mark.parametrize("prevent", [fail, be_down_behind_a_proxy, break_off])
 def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident, copy, room, other, prevent):
     """Another server denies it, and that one may have it."""
     empower(server, alice, resident, copy)
@@ -185,3 +195,19 @@ def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident
     see(alice, room, id_of(last))
     assert bodies(room_messages(alice, room)) == ["one", "two"]
     assert alice.state(room, "m.room.topic")["topic"] == "kept"
+
+
+@pytest.mark.parametrize("question", ["event", "state_ids"])
+def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, copy, room, question):
+    """Nobody else is there to be asked. What waits is taken in once the server itself tells, with all that it has."""
+    empower(server, alice, resident, copy)
+    tell_nothing_between(resident)
+    kept = resident.next(copy, "m.room.topic", {"topic": "kept"}, state_key="")
+    setattr(resident, f"answer_{question}", is_a_page_of_a_proxy)
+    resident.transact(server, [place_message(resident, copy, "one")])
+    until(lambda: resident.versions_asked(question))
+    delattr(resident, f"answer_{question}")
+    resident.transact(server, [last := place_message(resident, copy, "two")])
+    see(alice, room, id_of(last))
+    assert bodies(room_messages(alice, room)) == ["one", "two"]
+    assert alice.state(room, "m.room.topic")["topic"] == "kept" and is_asked_for(kept, resident)
