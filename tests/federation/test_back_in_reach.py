@@ -62,16 +62,16 @@ def passes_until(clock, nobody):
     return wait
 
 
-def is_heard_until(resident, server, clock, condition):
+def is_heard_until(peer, server, clock, condition):
     """The server is in reach, and sends requests, until something holds; little time passes meanwhile."""
-    resident.closes_all, passed = False, 0
+    peer.closes_all, passed = False, 0
 
     def look():
         nonlocal passed
         if passed < HEARD_SECONDS:
             clock.passes(STEP_SECONDS)
             passed += STEP_SECONDS
-        assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+        assert peer.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         return condition()
 
     until(look, SOON_SECONDS)

@@ -163,13 +163,13 @@ def fail(peer, event):
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
-def is_a_page_of_a_proxy(*_):
+def page_of_a_proxy(*_):
     """What stands before a server that is down answers in its stead, and knows nothing of Matrix."""
     return 404, b"<html>Not found</html>", {"Content-Type": "text/html"}
 
 
 def be_down_behind_a_proxy(peer, event):
-    peer.answer_event = is_a_page_of_a_proxy
+    peer.answer_event = page_of_a_proxy
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
@@ -203,7 +203,7 @@ def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, co
     empower(server, alice, resident, copy)
     tell_nothing_between(resident)
     kept = resident.next(copy, "m.room.topic", {"topic": "kept"}, state_key="")
-    setattr(resident, f"answer_{question}", is_a_page_of_a_proxy)
+    setattr(resident, f"answer_{question}", page_of_a_proxy)
     resident.transact(server, [place_message(resident, copy, "one")])
     until(lambda: resident.versions_asked(question))
     delattr(resident, f"answer_{question}")
