@@ -304,24 +304,44 @@ class StandingStill(Withholding):
         self.until_it_may()
 
 
-def test_states_that_stand_still_are_counted(network, tmp_path, until_over):
-    clock, address, peer = Clock(tmp_path), f"http://127.0.0.1:{free_port()}", until_over(StandingStill)
+def enter(alice, peer):
+    alice.join(peer.create().room_id, query=via(peer), status=502, errcode="M_UNKNOWN")
+
+
+class Silent(Withholding):
+    """Is asked for a profile, and says nothing."""
+
+    def answer_query(self, *_):
+        self.until_it_may()
+        return UNKNOWN
+
+
+def look_up(alice, peer):
+    alice.get("profile/{userId}", peer.user(), status=502, errcode="M_UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    "kind, ask, metric, counted",
+    [(StandingStill, enter, REFUSALS, ("answer", "too_slow")), (Silent, look_up, REQUESTS, ("timeout",))],
+)
+def test_what_takes_too_long_is_counted(network, tmp_path, until_over, kind, ask, metric, counted):
+    clock, address, peer = Clock(tmp_path), f"http://127.0.0.1:{free_port()}", until_over(kind)
     server = network.server(tmp_path, "--metrics-listen", address)
     server.environment = clock.environment
     with sound(server), concurrent.futures.ThreadPoolExecutor(1) as pool:
         alice, bob = (Client(server.base_url).register(name) for name in ("alice", "bob"))
-        entering = pool.submit(alice.join, peer.create().room_id, query=via(peer), status=502, errcode="M_UNKNOWN")
-        until(lambda: peer.versions_asked("send_join"))
+        asking = pool.submit(ask, alice, peer)
+        until(lambda: peer.requests)
 
         def is_given_up():
             clock.passes(STEP_SECONDS)
             # Whoever sleeps is woken.
             bob.get("account/whoami")
-            return entering.done()
+            return asking.done()
 
         until(is_given_up)
-        entering.result()
-        assert told(address, REFUSALS) == {("answer", "too_slow"): 1}
+        asking.result()
+        assert told(address, metric)[counted] == 1
 
 
 def test_what_is_said_of_keys_is_counted_for_which_no_memory_is_left(measured, alice, network):
@@ -344,15 +364,7 @@ def test_what_is_said_of_keys_is_counted_for_which_no_memory_is_left(measured, a
     assert failures(peers[1]) == {} and refusals.news() == {}
 
 
-class Silent(Withholding):
-    """Is asked about spaces, and says nothing."""
-
-    def answer_hierarchy(self, *_):
-        self.until_it_may()
-        return UNKNOWN
-
-
-def test_requests_to_other_servers_are_counted_by_what_became_of_them(measured, alice, network, until_over):
+def test_requests_to_other_servers_are_counted_by_what_became_of_them(measured, alice, network):
     requests = Counting(measured[1].address, REQUESTS)
     peer, gone, denied = network.peer(), network.peer(), network.peer("asked.denied.test")
     gone.close()
@@ -366,9 +378,6 @@ def test_requests_to_other_servers_are_counted_by_what_became_of_them(measured, 
     assert requests.news() == {("unreachable",): 1}
     alice.get("profile/{userId}", f"@bob:{denied.name}", status=403)
     assert requests.news() == {("not_admitted",): 1}
-    # Nobody waits long for that.
-    alice.get("/_matrix/client/v1/rooms/{roomId}/hierarchy", f"!space:{until_over(Silent).name}", status=(403, 404))
-    assert requests.news() == {("timeout",): 1}
 
 
 def test_transactions_are_counted_by_what_became_of_them(measured, alice, resident):
