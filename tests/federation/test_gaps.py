@@ -163,13 +163,15 @@ def fail(peer, event):
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
-def page_of_a_proxy(*_):
-    """What stands before a server that is down answers in its stead, and knows nothing of Matrix."""
-    return 404, b"<html>Not found</html>", {"Content-Type": "text/html"}
+# What stands before a server that is down answers in its stead, and knows nothing of Matrix.
+PAGES = [
+    (404, b"<html>Not found</html>", {"Content-Type": "text/html"}),
+    (404, {"message": "no Route matched with those values"}),
+]
 
 
 def be_down_behind_a_proxy(peer, event):
-    peer.answer_event = page_of_a_proxy
+    peer.answer_event = lambda *_: PAGES[0]
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
@@ -199,7 +201,8 @@ def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident
 
 # An event of a state is asked for with the state, and by itself.
 @pytest.mark.parametrize("question, times", [("event", 2), ("state_ids", 1)])
-def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, copy, room, question, times):
+@pytest.mark.parametrize("page", PAGES, ids=["html", "json"])
+def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, copy, room, question, times, page):
     """Nobody else is there to be asked. What waits is taken in once the server itself tells, with all that it has."""
     empower(server, alice, resident, copy)
     tell_nothing_between(resident)
@@ -207,8 +210,8 @@ def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, co
     given = []
 
     def give(*_):
-        given.append(page_of_a_proxy())
-        return given[-1]
+        given.append(page)
+        return page
 
     setattr(resident, f"answer_{question}", give)
     resident.transact(server, [place_message(resident, copy, "one")])
