@@ -28,7 +28,7 @@ use crate::{
     },
     error::{Error, Result},
     open::{self, Skipped},
-    outbox::{OutgoingNews, Waiting},
+    outbox::{OutgoingNews, Reminders, Waiting},
     remote::{NeverTrusted, ServerKey},
     room::{Event, Freed, StateNode, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
@@ -113,6 +113,10 @@ pub struct Options {
     pub old_signing_keys: Vec<ServerKey>,
     /// Whether other servers are told what users call their devices.
     pub device_names_over_federation: bool,
+    /// Whether this server signs events as the policy server of rooms that name it, with a key that is made when it first does.
+    pub is_policy_server: bool,
+    /// Ids of rooms whose moderation policy lists say what it does not sign. One that this server is not in says nothing.
+    pub policy_lists: Vec<String>,
     /// Runs what may wait for another command for longer than a moment, long looks, and the rounds of a purge. A host whose threads have other
     /// work to do gives that away here, as `tokio::task::block_in_place` does; it must run the work once, on the same thread.
     pub wait: fn(&mut dyn FnMut()),
@@ -132,6 +136,8 @@ impl Options {
             never_trust_keys: Vec::new(),
             old_signing_keys: Vec::new(),
             device_names_over_federation: false,
+            is_policy_server: false,
+            policy_lists: Vec::new(),
             wait: |work| work(),
         }
     }
@@ -159,6 +165,10 @@ pub(crate) struct Shared {
     pub old_signing_keys: Vec<ServerKey>,
     /// Whether other servers are told what users call their devices.
     pub device_names_over_federation: bool,
+    /// What this server signs with as a policy server, if it is one.
+    pub policy_key: Option<KeyPair>,
+    /// Ids of rooms whose moderation policy lists it goes by then.
+    pub policy_lists: Vec<String>,
     /// Positions that this database never gave out.
     pub skipped: Skipped,
     /// Whether a client came with one that it never gave out: it may be restored from a copy.
@@ -183,6 +193,8 @@ pub(crate) struct Shared {
     pub erasures: Erasures,
     /// The servers for which something may be waiting.
     pub outbox: Waiting,
+    /// Which servers were told again lately that this one has left a room.
+    pub reminders: Reminders,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -243,6 +255,8 @@ impl Engine {
             never_trusted: NeverTrusted::new(options.never_trust_keys),
             old_signing_keys: options.old_signing_keys,
             device_names_over_federation: options.device_names_over_federation,
+            policy_key: prepared.policy_key,
+            policy_lists: options.policy_lists,
             backend: backend.clone(),
             durability: options.durability,
             clock: options.clock,
@@ -260,6 +274,7 @@ impl Engine {
             sessions: SessionCache::default(),
             erasures: Erasures::default(),
             outbox: Waiting::default(),
+            reminders: Reminders::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),
@@ -384,6 +399,12 @@ impl Engine {
     /// The key that this server signs with.
     pub fn key_pair(&self) -> &KeyPair {
         &self.shared.key_pair
+    }
+
+    /// The key that this server signs with as a policy server; nothing if it is none. It is in no list of its signing keys: what it signs
+    /// with it neither sends nor asks.
+    pub fn policy_key(&self) -> Option<&KeyPair> {
+        self.shared.policy_key.as_ref()
     }
 
     /// Milliseconds since the Unix epoch, by the engine's clock.

@@ -90,6 +90,11 @@ impl Round {
         Ok(Begun::Round(Box::new(Self { room_id, origin, waiting, goes_without_keys, servers, intake })))
     }
 
+    /// Whether something has waited for so long that nothing is waited for any more which what tells of it may as well go without.
+    pub fn goes_without_keys(&self) -> bool {
+        self.goes_without_keys
+    }
+
     /// What is to be let go.
     pub fn end(self, now_ms: u64) -> Ended {
         let oldest = now_ms.saturating_sub(PARKED_MS_MAX);

@@ -98,6 +98,13 @@ impl World {
         Self::with(options, Arc::new(Memory::default()))
     }
 
+    /// A policy server that goes by the lists in some rooms, on a store that may hold a world already.
+    pub fn of_policies(lists: &[&str], backend: Arc<dyn Backend>) -> Self {
+        let policy_lists = lists.iter().map(|room_id| (*room_id).to_owned()).collect();
+        let options = Options { is_policy_server: true, policy_lists, ..Options::new(SERVER) };
+        Self::with(options, backend)
+    }
+
     fn opened(server: &str, backend: Arc<dyn Backend>) -> Self {
         Self::with(Options::new(server), backend)
     }

@@ -7,6 +7,7 @@
 //! tasks or a simulated network, and tells what came of it.
 
 mod asking;
+mod lacks;
 mod states;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use lacks::Lack;
 
 use crate::{
     command::{ReceivePdus, Received, Unchecked},
@@ -161,6 +163,8 @@ pub struct Intake {
     /// The events whose state was told by others than their senders' servers.
     hearsay: BTreeSet<Arc<str>>,
     not_recommended: BTreeSet<Arc<str>>,
+    /// Whether the policy server has not answered about an event of the past, which waits, with what it leads to.
+    is_policy_server_silent: bool,
     /// Events of the past that cannot be taken in, and what they follow.
     passed_by: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Where events of the past are to stand that wait.
@@ -209,6 +213,7 @@ impl Intake {
             states: Vec::new(),
             hearsay: BTreeSet::new(),
             not_recommended: BTreeSet::new(),
+            is_policy_server_silent: false,
             passed_by: BTreeMap::new(),
             places: KeptPlaces::new(),
             wanted: BTreeSet::new(),
@@ -446,6 +451,11 @@ impl Intake {
     /// What came of a question.
     pub fn answered(&mut self, question: Question, answer: Answer) {
         match (question, answer) {
+            // What it leads to would wait for it, and be asked about in vain.
+            (Question::PolicySignature(_), Answer::Nothing) if self.backfill => {
+                self.is_policy_server_silent = true;
+                self.other_signatures();
+            }
             (_, Answer::Nothing) => {}
             (_, Answer::Denied { event_ids }) => self.denied.extend(event_ids),
             (_, Answer::Keys) => {
@@ -483,6 +493,30 @@ impl Intake {
         self.states.push(given);
         self.add(pdus, Role::Outlier);
         self.is_new = true;
+    }
+
+    /// Takes the signatures out that are to be asked for next, for who asks for several of them side by side. What comes of each is told by
+    /// [`Intake::answered`].
+    pub fn other_signatures(&mut self) -> Vec<WantedSignature> {
+        let mut others = Vec::new();
+        self.questions.retain(|question| match question {
+            Question::PolicySignature(wanted) => {
+                others.push(wanted.clone());
+                false
+            }
+            _ => true,
+        });
+        others
+    }
+
+    /// Whether events wait for a policy server that was to sign them, as far as it was told by the last write.
+    pub fn lacks_signatures(&self) -> bool {
+        !self.missing.signatures.is_empty()
+    }
+
+    /// Whether a policy server has not answered about an event of the past, so that it is asked about no other.
+    pub fn is_policy_server_silent(&self) -> bool {
+        self.is_policy_server_silent
     }
 
     /// An event that is to be part of the room, as JSON.

@@ -42,6 +42,10 @@ const FACT_SERVER_NAME: &str = "server_name";
 pub(crate) const FACT_SIGNING_SEED: &str = "signing_key_seed";
 /// The fact that holds what the signing key is called.
 pub(crate) const FACT_SIGNING_KEY_VERSION: &str = "signing_key_version";
+/// The fact that holds what the key of a policy server is made from. It is there once this server was one, and stays.
+const FACT_POLICY_SEED: &str = "policy_key_seed";
+/// What that key is called. Specification: its id is "*always* `ed25519:policy_server`".
+const POLICY_KEY_VERSION: &str = "policy_server";
 /// The fact that holds the [`Reserved`] marks.
 pub(crate) const FACT_RESERVED: &str = "reserved";
 
@@ -62,6 +66,7 @@ pub(crate) struct Reserved {
 /// What opening found out.
 pub(crate) struct Prepared {
     pub key_pair: KeyPair,
+    pub policy_key: Option<KeyPair>,
     pub pos: StreamPos,
     pub counters: Counters,
     pub next_names: [u64; 3],
@@ -109,6 +114,7 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
         String::from_utf8_lossy(&required_fact(backend, FACT_SIGNING_KEY_VERSION)?).into_owned();
     let key_pair = KeyPair::from_seed(&key_version, &seed)
         .map_err(|error| StorageError::Corrupt(format!("the signing key cannot be read: {error}")))?;
+    let policy_key = options.is_policy_server.then(|| policy_key(backend, options)).transpose()?;
     let mut reserved: Reserved = record(backend, FACT_RESERVED)?;
     let mut skipped: Skipped = record(backend, FACT_SKIPPED)?;
     skip_to_the_clock(backend, options, &mut reserved, &mut skipped);
@@ -117,7 +123,24 @@ pub(crate) fn prepare(backend: &dyn Backend, options: &Options) -> Result<Prepar
     let next_names = next_numbers(backend)?;
     // Everything up to the mark may have been given out, so the marks are behind from the start and the first batch
     // moves them.
-    Ok(Prepared { key_pair, pos: StreamPos(reserved.pos), counters, next_names, reserved, skipped })
+    let pos = StreamPos(reserved.pos);
+    Ok(Prepared { key_pair, policy_key, pos, counters, next_names, reserved, skipped })
+}
+
+/// The key that this server signs with as a policy server, made if it never was one. Rooms name it: it stays the same.
+fn policy_key(backend: &dyn Backend, options: &Options) -> Result<KeyPair> {
+    let seed = match fact(backend, FACT_POLICY_SEED)? {
+        Some(seed) => seed.to_vec(),
+        None => {
+            let mut seed = vec![0; SEED_BYTES];
+            options.random.fill(&mut seed);
+            backend.commit(&[put_fact(FACT_POLICY_SEED, seed.clone())], options.durability)?;
+            seed
+        }
+    };
+    let key = KeyPair::from_seed(POLICY_KEY_VERSION, &seed);
+    Ok(key
+        .map_err(|error| StorageError::Corrupt(format!("the policy server's key cannot be read: {error}")))?)
 }
 
 /// Lets positions go on from the clock, if that is ahead of them. It is written before the first is given out, as clients are given

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    command::{NoteTransaction, NoteTurnedAway, ParkPdus, Parked, ReceiveEdus, TakenEdus},
+    command::{NoteTransaction, NoteTurnedAway, ParkPdus, Parked, ReceiveEdus, RemindOfLeave, TakenEdus},
     core::{
         checked::{CheckedPdu, PduCheck},
         event::Pdu,
@@ -25,7 +25,7 @@ use crate::{
     room::receive::Outcome,
     view::{
         CheckPdus,
-        federation::{AnsweredTransaction, EndableMembership, IncomingRoom},
+        federation::{AnsweredTransaction, EndableMembership, IncomingRoom, IsToBeReminded},
     },
 };
 
@@ -168,12 +168,13 @@ pub struct RoomReception {
     results: Map<String, Value>,
     dropped: Vec<(&'static str, u64)>,
     turned_away: Vec<NoteTurnedAway>,
+    reminder: Option<RemindOfLeave>,
 }
 
 impl RoomReception {
     fn new(origin: String, room_id: String, pdus: Vec<Bytes>) -> Self {
         let (results, dropped, turned_away) = (Map::new(), Vec::new(), Vec::new());
-        Self { origin, room_id, pdus, results, dropped, turned_away }
+        Self { origin, room_id, pdus, results, dropped, turned_away, reminder: None }
     }
 
     /// The room's id, and the server that sent the events.
@@ -198,7 +199,7 @@ impl RoomReception {
     }
 
     /// What is to be taken in, as far as it can be judged by what is here; `None` if the room takes nothing from this
-    /// server, or this one is not in it ([`RoomReception::turned_away`]).
+    /// server, or this one is not in it ([`RoomReception::turned_away`], [`RoomReception::reminder`]).
     ///
     /// Errors: those of the store.
     pub fn begin(&mut self, engine: &Engine) -> Result<Option<Intake>> {
@@ -215,17 +216,21 @@ impl RoomReception {
     /// Of a room that this server is not in, only that a user of this server is turned away is taken in: without the room's
     /// version it cannot be told what the other events are called.
     fn outside(&mut self, engine: &Engine) -> Result<()> {
-        let mut unknown = 0;
+        let mut unknown = Vec::new();
         for pdu in std::mem::take(&mut self.pdus) {
             match self.turns_away(engine, &pdu)? {
                 Some(event) => {
                     self.results.insert(event.pdu().event_id.to_string(), json!({}));
                     self.turned_away.push(NoteTurnedAway { room_id: self.room_id.clone(), event });
                 }
-                None => unknown += 1,
+                None => unknown.push(pdu),
             }
         }
-        self.dropped.push(("unknown_room", unknown));
+        self.dropped.push(("unknown_room", unknown.len() as u64));
+        let (room_id, server) = (&*self.room_id, &*self.origin);
+        if !unknown.is_empty() && engine.read(&IsToBeReminded { room_id, server, pdus: &unknown })? {
+            self.reminder = Some(RemindOfLeave { room_id: room_id.to_owned(), server: server.to_owned() });
+        }
         Ok(())
     }
 
@@ -252,6 +257,11 @@ impl RoomReception {
     /// Users of this server who are turned away from the room, which it is not in: each is to be written.
     pub fn turned_away(&mut self) -> Vec<NoteTurnedAway> {
         std::mem::take(&mut self.turned_away)
+    }
+
+    /// Where the server goes on as if this one were in the room still, what tells it that it has left: to be written.
+    pub fn reminder(&mut self) -> Option<RemindOfLeave> {
+        self.reminder.take()
     }
 
     /// Each event of a server that the room does not let take part is refused. Specification: "Server Access Control Lists

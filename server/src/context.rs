@@ -129,6 +129,8 @@ fn options(config: &Config) -> Options {
     options.never_trust_keys = config.never_trust_keys.clone();
     options.old_signing_keys = config.old_signing_keys.iter().map(|key| key.0.clone()).collect();
     options.device_names_over_federation = config.device_names_over_federation;
+    options.is_policy_server = config.policy_server;
+    options.policy_lists = config.policy_lists.clone();
     options.wait = wait_apart;
     options
 }

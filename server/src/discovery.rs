@@ -1,14 +1,16 @@
 //! `/.well-known/matrix`: how clients, other servers and people find this server (sections "Server Discovery",
-//! "Resolving server names"; `wellknown.yaml`, `support.yaml`).
+//! "Resolving server names"; `wellknown.yaml`, `support.yaml`, `policy_server.yaml`).
 
 use serde_json::json;
+use warren_engine::core::event::encode_base64;
 
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
-    GET "/.well-known/matrix/client"  [] None None Nothing get_client;
-    GET "/.well-known/matrix/server"  [] None None Nothing get_server;
-    GET "/.well-known/matrix/support" [] None None Nothing get_support;
+    GET "/.well-known/matrix/client"        [] None None Nothing get_client;
+    GET "/.well-known/matrix/server"        [] None None Nothing get_server;
+    GET "/.well-known/matrix/support"       [] None None Nothing get_support;
+    GET "/.well-known/matrix/policy_server" [] None None Nothing get_policy_server;
 }
 
 /// Discovery documents change rarely, and clients ask at every login.
@@ -37,5 +39,13 @@ async fn get_support(call: Call) -> Outcome {
     if body.is_empty() {
         return Err(ApiError::not_found("This server names no contact"));
     }
+    Ok(Answer::json(&body)?.with_cache_control(CACHE))
+}
+
+/// What a room has to name for this server to be its policy server.
+async fn get_policy_server(call: Call) -> Outcome {
+    let key = call.ctx.engine.policy_key();
+    let key = key.ok_or_else(|| ApiError::not_found("This server is no policy server"))?;
+    let body = json!({ "public_keys": { "ed25519": encode_base64(key.public_key()) } });
     Ok(Answer::json(&body)?.with_cache_control(CACHE))
 }

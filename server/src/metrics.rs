@@ -2,6 +2,7 @@
 //!
 //! Without `metrics_listen` no recorder is installed and every handle here does nothing.
 
+use std::cmp::Reverse;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -118,6 +119,10 @@ fn describe() {
         "warren_policy_signatures_total",
         "Events that policy servers were to sign, by what came of it"
     );
+    describe_counter!(
+        "warren_policy_opinions_total",
+        "Events that this server was to sign as a policy server, by what came of it and which rule kept it from that"
+    );
     describe_counter!("warren_tasks_fallen_total", "Tasks that ended with a fault of the server's own");
     describe_gauge!("warren_requests_in_flight", "Requests being handled, long polls among them");
     describe_counter!(
@@ -176,7 +181,8 @@ fn kind_of(figure: &str) -> Kind {
     row.map_or(Kind::Now, |(_, kind, _)| *kind)
 }
 
-/// Servers that are told of one by one: more than fail at once in a usual outage, with some hundred bytes for each figure.
+/// Servers that are told of one by one: more than most know or than fail at once in a usual outage, with some hundred bytes for each
+/// figure. What a page of metrics tells has to be stored by whoever reads it, again and again.
 const DESTINATIONS_MAX: usize = 1_000;
 
 /// What is told of a server.
@@ -194,20 +200,24 @@ const FIGURES: [Figure; 5] = [
     }),
 ];
 
-/// How deliveries fare to servers that fail, or for which something waits; of the others there is nothing to tell. They
-/// are written by hand, as the recorder would go on telling of those that are well again.
+/// How deliveries fare to other servers. They are written by hand, as the recorder would go on telling of those that are known no more.
 fn write_destinations(page: &mut String, mut destinations: Vec<DestinationStatus>) {
-    destinations
-        .retain(|status| status.failures > 0 || status.rooms_waiting > 0 || status.messages_waiting > 0);
     let failing = destinations.iter().filter(|status| status.failures > 0).count();
-    // Those that fail are what an operator looks for, and of them those for which something waits.
+    // Those that fail are what an operator looks for, then those for which something waits, then those that took something last.
     let is_idle = |status: &DestinationStatus| status.rooms_waiting == 0 && status.messages_waiting == 0;
-    destinations.sort_by_key(|status| (status.failures == 0, is_idle(status)));
-    page.push_str(
-        "# HELP warren_federation_destinations_failing Servers to which the last delivery failed\n",
-    );
-    page.push_str("# TYPE warren_federation_destinations_failing gauge\n");
-    page.push_str(&format!("warren_federation_destinations_failing {failing}\n\n"));
+    destinations.sort_by_key(|status| (status.failures == 0, is_idle(status), Reverse(status.succeeded_ms)));
+    for (name, meaning, count) in [
+        (
+            "known",
+            "Servers that ever were in a room with this one, or were sent anything",
+            destinations.len(),
+        ),
+        ("failing", "Servers to which the last delivery failed", failing),
+    ] {
+        page.push_str(&format!("# HELP warren_federation_destinations_{name} {meaning}\n"));
+        page.push_str(&format!("# TYPE warren_federation_destinations_{name} gauge\n"));
+        page.push_str(&format!("warren_federation_destinations_{name} {count}\n\n"));
+    }
     for (name, meaning, figure) in FIGURES {
         page.push_str(&format!("# HELP warren_federation_destination_{name} {meaning}\n"));
         page.push_str(&format!("# TYPE warren_federation_destination_{name} gauge\n"));
@@ -327,21 +337,31 @@ mod tests {
     }
 
     #[test]
-    fn of_more_servers_than_are_told_those_are_that_fail() {
+    fn all_servers_are_told_of_and_those_that_fail_first() {
         // By their names, as the engine tells them.
-        let all = [
-            statuses("a", DESTINATIONS_MAX, 0, 1),
-            statuses("b", DESTINATIONS_MAX - 1, 1, 0),
-            statuses("c", 5, 0, 0),
-            statuses("d", 2, 1, 1),
-        ];
-        let mut page = String::new();
-        write_destinations(&mut page, all.concat());
-        let told = |word: &str| {
-            let start = format!("warren_federation_destination_failures{{destination=\"{word}");
-            page.lines().filter(|line| line.starts_with(&start)).count()
+        let told = |counts: [usize; 4]| {
+            let [waiting, failing, well, both] = counts;
+            let all = [
+                statuses("a", waiting, 0, 1),
+                statuses("b", failing, 1, 0),
+                statuses("c", well, 0, 0),
+                statuses("d", both, 1, 1),
+            ];
+            let mut page = String::new();
+            write_destinations(&mut page, all.concat());
+            assert!(page.contains(&format!("warren_federation_destinations_failing {}\n", failing + both)));
+            assert!(page.contains(&format!(
+                "warren_federation_destinations_known {}\n",
+                counts.iter().sum::<usize>()
+            )));
+            ["a", "b", "c", "d"].map(|word| {
+                let start = format!("warren_federation_destination_failures{{destination=\"{word}");
+                page.lines().filter(|line| line.starts_with(&start)).count()
+            })
         };
-        assert_eq!(["a", "b", "c", "d"].map(told), [0, DESTINATIONS_MAX - 2, 0, 2]);
-        assert!(page.contains(&format!("warren_federation_destinations_failing {}\n", DESTINATIONS_MAX + 1)));
+        assert_eq!(told([2, 3, 4, 5]), [2, 3, 4, 5]);
+        let most = DESTINATIONS_MAX;
+        assert_eq!(told([most, most - 1, 5, 2]), [0, most - 2, 0, 2]);
+        assert_eq!(told([most - 4, 1, 5, 2]), [most - 4, 1, 1, 2]);
     }
 }

@@ -76,8 +76,8 @@ pub const TASKS: &[Task] = &[
     Task { name: "device lists of other servers", run: |ctx| Box::pin(devices::run(ctx)) },
 ];
 
-/// What is under way by itself and ends before the runtime does: a task that is at work while that goes, as with a long look into the
-/// database, would find no timers any more when it goes on.
+/// What is under way by itself, or goes on though its client has gone, and ends before the runtime does: a task that is at work while
+/// that goes, as with a long look into the database, would find no timers any more when it goes on.
 pub struct UnderWay {
     /// Whoever holds a receiver is one of them.
     tasks: watch::Sender<()>,
@@ -253,30 +253,33 @@ pub fn run(ctx: &Context, name: &'static str, work: impl Future<Output = ()> + S
 }
 
 /// Runs work side by side, and answers in its order; what fell with a fault of ours is missing. All of it ends when nobody
-/// waits for it any more.
+/// waits for it any more, and counts as under way until then.
 pub async fn side_by_side<T: Send + 'static>(
+    ctx: &Context,
     work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
-    answers(work).await.into_iter().flatten().collect()
+    answers(ctx, work).await.into_iter().flatten().collect()
 }
 
 /// Runs work side by side of which nothing may be missing, and answers in its order. All of it ends when nobody waits for it
-/// any more.
+/// any more, and counts as under way until then.
 ///
 /// Errors: 500 if something fell with a fault of ours; the rest was done all the same.
 pub async fn all_side_by_side<T: Send + 'static>(
+    ctx: &Context,
     work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Result<Vec<T>, ApiError> {
-    let answers: Option<Vec<T>> = answers(work).await.into_iter().collect();
+    let answers: Option<Vec<T>> = answers(ctx, work).await.into_iter().collect();
     answers.ok_or_else(|| ApiError::internal("a task fell"))
 }
 
 async fn answers<T: Send + 'static>(
+    ctx: &Context,
     work: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<Option<T>> {
     let mut tasks = tokio::task::JoinSet::new();
     for (index, work) in work.into_iter().enumerate() {
-        tasks.spawn(async move { (index, work.await) });
+        tasks.spawn(ctx.under_way.counted(async move { (index, work.await) }));
     }
     let mut answers: Vec<Option<T>> = Vec::new();
     answers.resize_with(tasks.len(), || None);
@@ -290,17 +293,22 @@ async fn answers<T: Send + 'static>(
     answers
 }
 
-/// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile.
+/// Runs work of many writes to its end, also when the client that asked for it goes away meanwhile. It counts as under way until
+/// it is done: the server stops no sooner, within its limit.
 ///
 /// Errors: those of the work; 500 if it was cut off by the end of the server.
-pub async fn finish<T, E>(work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, ApiError>
+pub fn finish<T, E, W>(ctx: &Context, work: W) -> impl Future<Output = Result<T, ApiError>> + use<T, E, W>
 where
     T: Send + 'static,
     E: Into<ApiError> + Send + 'static,
+    W: Future<Output = Result<T, E>> + Send + 'static,
 {
-    match ended("work of a request", tokio::spawn(work).await) {
-        Some(done) => done.map_err(E::into),
-        None => Err(cut_off()),
+    let work = ctx.under_way.counted(work);
+    async move {
+        match ended("work of a request", tokio::spawn(work).await) {
+            Some(done) => done.map_err(E::into),
+            None => Err(cut_off()),
+        }
     }
 }
 
@@ -308,13 +316,15 @@ where
 ///
 /// Errors: what the work tells; 500 if it fell before, or was cut off by the end of the server.
 pub async fn finish_behind<T, W>(
+    ctx: &Context,
     work: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> W,
 ) -> Result<T, ApiError>
 where
     W: Future<Output = ()> + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
-    drop(tokio::spawn(guarded("work of a request", work(tell))));
+    let work = ctx.under_way.counted(work(tell));
+    drop(tokio::spawn(guarded("work of a request", work)));
     told.await.unwrap_or_else(|_| Err(cut_off()))
 }
 
@@ -408,6 +418,68 @@ mod tests {
         assert!(ctx.under_way.over(Duration::MAX).await);
     }
 
+    /// Work that says when it has begun, and ends when it is told to.
+    fn work_at_will() -> (
+        impl Future<Output = Result<(), ApiError>> + Send + 'static,
+        oneshot::Receiver<()>,
+        oneshot::Sender<()>,
+    ) {
+        let ((begun, has_begun), (end, may_end)) = (oneshot::channel(), oneshot::channel());
+        let work = async move {
+            begun.send(()).unwrap();
+            may_end.await.map_err(ApiError::internal)
+        };
+        (work, has_begun, end)
+    }
+
+    async fn is_waited_for_until(ctx: &Context, end: oneshot::Sender<()>) {
+        assert!(!ctx.under_way.over(QUICK).await);
+        end.send(()).unwrap();
+        assert!(ctx.under_way.over(Duration::MAX).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_waits_for_the_work_of_requests_whose_clients_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
+
+        let (work, has_begun, end) = work_at_will();
+        let request = tokio::spawn(finish(&ctx, work));
+        has_begun.await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        is_waited_for_until(&ctx, end).await;
+
+        let (work, has_begun, end) = work_at_will();
+        let behind = |tell: oneshot::Sender<Result<(), ApiError>>| async move {
+            tell.send(Ok(())).unwrap();
+            work.await.unwrap();
+        };
+        finish_behind(&ctx, behind).await.unwrap();
+        has_begun.await.unwrap();
+        is_waited_for_until(&ctx, end).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_waits_for_work_side_by_side_that_is_cut_off_in_the_midst_of_a_long_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
+        let (begun, has_begun) = oneshot::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let look = async move {
+            begun.send(()).unwrap();
+            tokio::task::block_in_place(|| may_end.recv().unwrap());
+        };
+        let asking = ctx.clone();
+        let request = tokio::spawn(async move { side_by_side(&asking, [look]).await });
+        has_begun.await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert!(!ctx.under_way.over(QUICK).await);
+        end.send(()).unwrap();
+        assert!(ctx.under_way.over(Duration::MAX).await);
+    }
+
     #[test]
     fn the_chore_about_presence_is_one() {
         assert!(CHORES.iter().any(|chore| chore.name == PRESENCE));
@@ -439,14 +511,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_fell_is_not_taken_for_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = Context::of_tests(folder.path());
         let work = |falls: bool| {
             (0..3).map(move |number| async move {
                 assert!(!falls || number != 1, "a fault of ours");
                 number
             })
         };
-        assert_eq!(all_side_by_side(work(false)).await.unwrap(), [0, 1, 2]);
-        assert_eq!(all_side_by_side(work(true)).await.unwrap_err().status.as_u16(), 500);
-        assert_eq!(side_by_side(work(true)).await, [0, 2]);
+        assert_eq!(all_side_by_side(&ctx, work(false)).await.unwrap(), [0, 1, 2]);
+        assert_eq!(all_side_by_side(&ctx, work(true)).await.unwrap_err().status.as_u16(), 500);
+        assert_eq!(side_by_side(&ctx, work(true)).await, [0, 2]);
     }
 }

@@ -2,6 +2,9 @@
 
 import pytest
 
+from harness.client import Client
+from harness.server import Server
+
 
 def test_versions(nobody):
     versions = nobody.get("/_matrix/client/versions")["versions"]
@@ -30,6 +33,27 @@ def test_both_names_of_the_third_version(alice, prefix):
 def test_the_well_known_file_is_json_or_missing(nobody):
     answer = nobody.get("/.well-known/matrix/client", status=(200, 404))
     assert "m.homeserver" in answer or answer["errcode"] == "M_NOT_FOUND"
+
+
+def test_a_policy_server_tells_what_rooms_are_to_name(tmp_path, nobody):
+    """The key, which is the same after a restart and a time in which the server is none; and nothing if it is none."""
+    file = "/.well-known/matrix/policy_server"
+    nobody.get(file, status=404)
+    with Server(tmp_path / "data", "--policy-server", "on") as server:
+        client = Client(server.base_url)
+        key = client.get(file)["public_keys"]["ed25519"]
+        assert client.send_raw("GET", file).headers["Access-Control-Allow-Origin"] == "*"
+        published = client.send_raw("GET", "/_matrix/key/v2/server").text
+        assert key not in published and "policy_server" not in published
+        server.restart()
+        assert client.get(file)["public_keys"] == {"ed25519": key}
+        switch = server.options.index("--policy-server") + 1
+        server.options[switch] = "off"
+        server.restart()
+        client.get(file, status=404, errcode="M_NOT_FOUND")
+        server.options[switch] = "on"
+        server.restart()
+        assert client.get(file)["public_keys"] == {"ed25519": key}
 
 
 def test_a_server_without_relays_says_so(alice):

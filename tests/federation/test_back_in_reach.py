@@ -17,12 +17,27 @@ SOON_SECONDS = 30
 
 
 class Unreachable(Omitting):
-    """Is out of reach once it was asked for the members that it left out."""
+    """Is out of reach once it was asked for the members that it left out, or when a test says so: nothing answers, or a proxy does that
+    stands before it."""
+
+    has_proxy = is_down = False
+
+    def goes(self):
+        self.closes_all, self.is_down = not self.has_proxy, True
+
+    def comes_back(self):
+        self.closes_all = self.is_down = False
+
+    def answer_to(self, request):
+        if self.is_down:
+            self.lost.append(request.target)
+            return 502, b"<html>Bad Gateway</html>", {"Content-Type": "text/html"}
+        return super().answer_to(request)
 
     def answer_state(self, values, query, body):
         if not self.was_asked.is_set():
             self.was_asked.set()
-            self.closes_all = True
+            self.goes()
             return 503, {"errcode": "M_UNKNOWN", "error": "Not now"}
         return super().answer_state(values, query, body)
 
@@ -30,6 +45,11 @@ class Unreachable(Omitting):
 @pytest.fixture
 def resident_kind():
     return Unreachable
+
+
+@pytest.fixture(autouse=True, params=["nothing answers", "a proxy answers"])
+def proxy(request, resident):
+    resident.has_proxy = request.param == "a proxy answers"
 
 
 @pytest.fixture
@@ -63,8 +83,8 @@ def passes_until(clock, nobody):
 
 
 def is_heard_until(peer, server, clock, condition):
-    """The server is in reach, and sends requests, until something holds; little time passes meanwhile."""
-    peer.closes_all, passed = False, 0
+    """The server, which is in reach again, sends requests until something holds; little time passes meanwhile."""
+    passed = 0
 
     def look():
         nonlocal passed
@@ -82,7 +102,7 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     copy = resident.join(warren, room)
     resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "missing"})
     late = resident.next(copy, "m.room.message", {"msgtype": "m.text", "body": "late"})
-    resident.closes_all = True
+    resident.goes()
     resident.transact(warren, [late])
 
     def attempts():
@@ -92,6 +112,7 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     for _ in range(4):
         before = attempts()
         passes_until(lambda before=before: attempts() > before)
+    resident.comes_back()
     is_heard_until(resident, warren, clock, lambda: "late" in bodies(timeline(alice.sync(), room)))
 
 
@@ -112,6 +133,7 @@ def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, res
     resident.may_tell.set()
     alice.join(copy.room_id, query=via(resident))
     until_left_alone()
+    resident.comes_back()
     is_heard_until(resident, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
     assert joined_members(alice, copy.room_id) == {resident.user(), resident.user("other"), alice.user_id}
 
@@ -124,7 +146,8 @@ def test_members_are_asked_first_of_who_is_heard_from(warren, clock, admin, alic
     neighbour.closes_all = True
     alice.join(room, query=via(resident))
     until_left_alone()
-    resident.closes_all = False
+    resident.comes_back()
+    neighbour.closes_all = False
     is_heard_until(neighbour, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
     assert joined_members(alice, room) == {resident.user(), member, alice.user_id}
     assert len(resident.asked(path("v1/state/{}", room))) == 1, "it was asked at first, and not again"

@@ -213,7 +213,7 @@ def test_messages_to_devices_are_counted_that_wait_for_a_server(network, tmp_pat
         assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         resident.until(lambda: len(resident.edus("m.direct_to_device")) == 4)
         until(lambda: status_of(admin, resident)["messages_waiting"] == 0 and resident.bodies == ["hello"])
-        until(lambda: not told(metrics, "warren_federation_destination_messages_waiting"))
+        until(lambda: waiting() == [0, 0])
 
 
 def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, admin, resident):
@@ -231,7 +231,7 @@ def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, ad
     typing = itertools.cycle((False, True))
 
     def has_taken_something():
-        """It is tried again when it is heard from, some seconds after the failure; while it is left alone it is not kept for it who types."""
+        """It is tried again when it is heard from; while it is left alone it is not kept for it who types."""
         assert resident.send(warren, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         type_something(next(typing))
         return resident.edus("m.typing")

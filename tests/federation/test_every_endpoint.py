@@ -219,12 +219,9 @@ NEVER_REFUSE = {"getVersion", "getServerKey", "exchangeOpenIdToken"}
 # There is no question of a kind that the specification does not name.
 NEVER_ANSWER = {"queryInfo"}
 
-# Rooms ask policy servers; this server asks those that its rooms name, and signs for none (`test_this_server_is_no_policy_server`).
-NEVER_SERVED = [("POST", "/_matrix/policy/v1/sign")]
 
-
-def test_every_endpoint_for_servers_is_served_but_one():
-    assert served.missing("federation") == NEVER_SERVED
+def test_every_endpoint_for_servers_is_served():
+    assert served.missing("federation") == []
 
 
 @pytest.mark.last

@@ -3,12 +3,14 @@ large, are asked for only where that leads nowhere. A chain of events that allow
 
 import pytest
 
-from harness.client import address, bodies
+from harness.client import Client, address, bodies
+from harness.clock import Clock
 from harness.events import id_of
 from harness.participant import UNKNOWN, Participant
 from harness.peer import now_ms
 from harness.rooms import see
 from harness.senders import room_messages
+from harness.server import sound
 from harness.waiting import until
 
 QUESTIONS = ("event", "event_auth", "get_missing_events", "state", "state_ids")
@@ -155,6 +157,29 @@ def test_a_state_goes_without_what_nobody_gives(server, alice, resident, copy, r
     assert bodies(room_messages(alice, room)) == ["one", "two"]
     alice.state(room, "m.room.topic", status=404)
     assert is_asked_for(lost, other), "another one might have had it"
+
+
+def test_a_state_goes_without_what_its_teller_denies_though_another_server_is_gone(network, tmp_path, resident):
+    """That one would never say whether it has it. A minute is waited for it."""
+    clock, server = Clock(tmp_path), network.server(tmp_path)
+    server.environment = clock.environment
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        copy = resident.join(server, alice.create_room(preset="public_chat", room_version="11"))
+        other = network.peer(kind=Participant)
+        other.join(server, copy.room_id)
+        empower(server, alice, resident, copy)
+        tell_nothing_between(resident)
+        other.closes_all = True
+        resident.next(copy, "m.room.topic", {"topic": "lost", "part": 0.5}, state_key="")
+        resident.transact(server, [place_message(resident, copy, body) for body in ("one", "two")])
+        until(lambda: other.lost)
+        assert bodies(room_messages(alice, copy.room_id)) == []
+        clock.ahead(120)
+        resident.transact(server, [last := place_message(resident, copy, "three")])
+        see(alice, copy.room_id, id_of(last))
+        assert bodies(room_messages(alice, copy.room_id)) == ["one", "two", "three"]
+        alice.state(copy.room_id, "m.room.topic", status=404)
 
 
 def fail(peer, event):

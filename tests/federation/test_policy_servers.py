@@ -11,7 +11,7 @@ from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
-from harness.policies import POLICY_KEY, SIGN, enable, signs
+from harness.policies import FILE, POLICY_KEY, SIGN, enable, signs
 from harness.rooms import joined_members, see, state_ids
 from harness.senders import room_messages
 from harness.waiting import until
@@ -430,6 +430,8 @@ def test_a_policy_server_that_leaves_is_none(server, alice, policy):
     assert len(policy.asked(SIGN)) == asked
 
 
-def test_this_server_is_no_policy_server(server, resident):
+def test_a_server_is_no_policy_server_unless_it_is_told_to_be(server, alice, resident):
+    """For when it is see `test_signing_for_rooms.py`."""
     status, answer = resident.send(server, "POST", SIGN, {"type": "m.room.message"})
     assert (status, answer["errcode"]) == (404, "M_UNRECOGNIZED")
+    alice.get(FILE, status=404, errcode="M_NOT_FOUND")

@@ -238,6 +238,15 @@ def test_an_end_whose_state_is_not_told_holds_back_no_other(warren, alice, admin
     assert (of_server["status"], of_server["refused"]) == ("failed", 2), of_server
 
 
+def test_a_last_event_that_waits_is_told_with_what_it_lacks(warren, alice, admin, resident, away):
+    copy = common_room(alice, warren, resident)
+    end = away.come(copy, away.user())
+    (of_server,) = resynchronise(admin, copy.room_id, resident.name)["servers"]
+    assert (of_server["status"], of_server["events_accepted"], of_server["refused"]) == ("complete", 0, 0), of_server
+    (waiting,) = of_server["waiting"]
+    assert waiting["event_id"] == id_of(end) and away.name in waiting["lacks"], waiting
+
+
 def test_what_is_here_without_its_content_is_whole_again(warren, alice, admin, resident):
     copy = resident.create()
     resident.next(copy, "m.room.name", {"name": "The name"}, state_key="")

@@ -1,5 +1,7 @@
 """Of several servers that may help into a room, one that is of no help does not matter: the next one is asked."""
 
+import threading
+
 import pytest
 
 from harness.client import unique
@@ -83,6 +85,12 @@ def is_gone(inviter):
     inviter.closes_all = True
 
 
+def hangs(inviter):
+    """Until long after the user has been answered."""
+    over = threading.Event()
+    inviter.answer_make_leave = lambda *_: (503, {"errcode": "M_UNKNOWN", "error": f"{over.wait(30)}"})
+
+
 def refuses(inviter):
     inviter.answer_make_leave = lambda *_: (403, {"errcode": "M_FORBIDDEN", "error": "No"})
 
@@ -91,7 +99,7 @@ def lies(inviter):
     inviter.answer_make_leave = lambda values, *_: inviter.template(*values, "join")
 
 
-@pytest.mark.parametrize("becomes_useless", [is_gone, refuses, lies])
+@pytest.mark.parametrize("becomes_useless", [is_gone, hangs, refuses, lies])
 def test_an_invite_is_declined_by_way_of_the_second(server, alice, resident, other, becomes_useless):
     """Where the server that invites is of no help, the room is told by way of the one that it is called after, as who accepts is let in
     by that one."""

@@ -42,7 +42,7 @@ pub(super) fn expect(
 ) -> Result<(), StorageError> {
     let key = (room, target_id.to_owned());
     let early = readable(row.reader().get(keyspace, &key))?.unwrap_or_default();
-    // Of very many the first wait.
+    // Of very many only some wait.
     let waits = early.contains(&event) || early.len() >= count_max || was_purged(row, room)?;
     if !row.expect(waits, problem) {
         row.mend(keyspace.name, move |tx| {

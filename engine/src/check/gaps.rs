@@ -59,7 +59,8 @@ pub(super) fn passes() -> Vec<Pass> {
             }
             Ok(())
         }),
-        Pass::over(&schema::STATE_CHANGES, |row, (room, _), snapshot| {
+        Pass::over(&schema::STATE_CHANGES, |row, (room, pos), snapshot| {
+            row.seen.uses_position(pos);
             let is_whole = row.is_going(room) || is_whole(row, room, snapshot)?;
             row.expect(is_whole, "the state is not whole");
             Ok(())

@@ -7,14 +7,14 @@ use super::{
     snapshots::{are_equal, is_whole},
 };
 use crate::{
-    core::num::{EventNum, NodeId, RoomNum, StateKeyId, UserNum},
+    core::num::{EventNum, NodeId, RoomNum, StateKeyId, StreamPos, UserNum},
     room::{
         RoomCtx,
         fork::{self, Side},
-        gap, room_version,
+        gap, room_version, stay,
     },
     store::{
-        StorageError, schema,
+        Direction, Reader, StorageError, Tx, schema,
         schema::{EventStatus, Membership, RoomHead},
     },
 };
@@ -51,9 +51,41 @@ fn head(row: &mut Row<'_>, room: RoomNum, head: RoomHead) -> Result<(), StorageE
         members::check(row, room, &mut right, &head)?;
     }
     if right != head {
-        row.put(&schema::ROOM_HEADS, &room, &right);
+        row.mend(schema::ROOM_HEADS.name, move |tx| save(tx, room, right));
     }
     Ok(())
+}
+
+/// Writes a head that is right now. Where the current state is another than clients were told last, they are told of it.
+fn save(tx: &mut Tx, room: RoomNum, mut right: RoomHead) -> Result<(), StorageError> {
+    if is_told_otherwise(tx, room, right.state)? {
+        right.forked = true;
+        let pos = tx.next_position();
+        tx.put(&schema::STATE_CHANGES, &(room, pos), &right.state);
+    }
+    tx.put(&schema::ROOM_HEADS, &room, &right);
+    Ok(())
+}
+
+/// Whether clients were told last that the current state is another than this. Where that cannot be read, nobody can be told what changed.
+fn is_told_otherwise(reader: &Reader, room: RoomNum, state: NodeId) -> Result<bool, StorageError> {
+    let Some(told) = readable(told_last(reader, room))? else { return Ok(false) };
+    let changes = readable(reader.state_difference(room, told, state).map(Some))?;
+    Ok(changes.is_some_and(|changes| !changes.is_empty()))
+}
+
+/// The current state as clients were told of it last: that after the last event, or since a change by none.
+fn told_last(reader: &Reader, room: RoomNum) -> Result<Option<NodeId>, StorageError> {
+    let mut last = None;
+    reader.scan(&schema::TIMELINE, &room, Direction::Backward, |(_, pos): (RoomNum, StreamPos), num| {
+        last = Some((pos, num));
+        false
+    })?;
+    let Some((pos, num)) = last else { return Ok(None) };
+    if let Some((_, changed)) = stay::last_change(reader, room, pos, StreamPos::MAX)? {
+        return Ok(Some(changed));
+    }
+    Ok(reader.get(&schema::EVENT_HEADERS, &num)?.map(|header| header.value.room_state))
 }
 
 /// Rooms that have a timeline and no head.
@@ -181,8 +213,7 @@ fn current_state(
                     let (id, version) = (tx.room_id(room)?, room_version(right.version)?);
                     let mut ctx = RoomCtx { num: room, id, version, head: right };
                     ctx.head.state = fork::merged_sides(tx, &ctx, ends)?;
-                    ctx.save(tx);
-                    Ok(())
+                    save(tx, room, ctx.head)
                 });
                 // Members are looked at when the state is right.
                 row.is_unfinished = true;

@@ -6,15 +6,18 @@ mod rebuilding;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde_json::Value;
+
 use super::{Check, Report, plan, repair};
 use crate::{
-    core::num::{StreamPos, TextNum},
+    core::num::{NodeId, StreamPos, TextNum},
     store::{
         Memory, schema,
         schema::{MemberChange, Move},
     },
+    view::{Sync, SyncToken},
 };
-use furnished::{Raw, furnish, furnished, open, people};
+use furnished::{ALICE, DAVE, Raw, furnish, furnished, open, people};
 
 fn check(backend: &Arc<Memory>) -> Report {
     open(backend).read(&Check { progress: &|_, _| {} }).unwrap()
@@ -162,4 +165,55 @@ fn stays_that_were_hidden_end_when_the_server_left() {
     assert_eq!(end(there, first), StreamPos::MAX);
     let left = raw.rows(&schema::SERVER_STAYS);
     assert!(left.iter().all(|(key, _)| *key != (there, room, last)), "{left:?}");
+}
+
+fn alices(since: Option<SyncToken>) -> Sync {
+    Sync {
+        user_id: ALICE.to_owned(),
+        device_id: Some("PHONE".to_owned()),
+        since,
+        filter: Arc::default(),
+        full_state: false,
+        state_after: None,
+        waits: false,
+    }
+}
+
+/// By a fault of before, the room's current state was another than what its last event makes, and clients were told so.
+#[test]
+fn a_current_state_that_is_put_right_is_told() {
+    let (backend, room_id) = furnished();
+    let raw = Raw(&backend);
+    let (_, early) = raw.find(&schema::EVENT_HEADERS, |_, header| header.value.depth == 5);
+    let (_, head) = raw.first(&schema::ROOM_HEADS);
+    let (num, mut last) = raw.find(&schema::EVENT_HEADERS, |_, header| header.value.depth == head.depth);
+    last.value.room_state = early.value.state_after;
+    raw.put(&schema::EVENT_HEADERS, &num, &last);
+    raw.change_first(&schema::ROOM_HEADS, |head| head.state = early.value.state_after);
+    let before = open(&backend).read(&alices(None)).unwrap().token;
+    let repaired = repair(&|| Ok(open(&backend)), &|_, _| {}).unwrap();
+    assert_eq!(findings(&repaired.after), [""; 0]);
+    let told = open(&backend).read(&alices(Some(before))).unwrap();
+    let answer: Value = serde_json::from_slice(&told.body).unwrap();
+    let state = answer["rooms"]["join"][&room_id]["state"]["events"].as_array().unwrap();
+    let entry = |kind: &str, state_key: &str| {
+        let is_it = |event: &&Value| event["type"] == kind && event["state_key"] == state_key;
+        state.iter().find(is_it).map(|event| event["content"].clone()).unwrap_or_default()
+    };
+    assert_eq!(entry("m.room.member", DAVE)["membership"], "ban", "{state:?}");
+    assert_eq!(entry("m.room.topic", "")["topic"], "holes", "{state:?}");
+    // It is told once.
+    let after = open(&backend).read(&alices(Some(told.token))).unwrap();
+    let answer: Value = serde_json::from_slice(&after.body).unwrap();
+    assert_eq!(answer["rooms"]["join"][&room_id], Value::Null);
+}
+
+#[test]
+fn a_head_that_is_mended_without_news_tells_nobody() {
+    let (backend, _) = furnished();
+    let raw = Raw(&backend);
+    raw.change_first(&schema::ROOM_HEADS, |head| head.state = NodeId(0));
+    let repaired = repair(&|| Ok(open(&backend)), &|_, _| {}).unwrap();
+    assert!(!repaired.before.is_clean() && repaired.after.is_clean());
+    assert!(raw.rows(&schema::STATE_CHANGES).is_empty());
 }

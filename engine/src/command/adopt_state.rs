@@ -8,7 +8,7 @@ use crate::{
     core::num::TextNum,
     error::Result,
     room::{
-        RoomCtx, membership,
+        RoomCtx, membership, outgoing,
         receive::{Adopted, GivenState, adopt_state},
     },
     store::Tx,
@@ -36,10 +36,11 @@ impl Command for AdoptState {
 
     fn run(&self, tx: &mut Tx) -> Result<Adopted> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
-        let allowed_guests = membership::allows_guests(tx, &room)?;
+        let (state, allowed_guests) = (room.head.state, membership::allows_guests(tx, &room)?);
         let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let adopted = adopt_state(tx, &mut room, &self.state)?;
         tell_found(tx, &room, &known, None)?;
+        outgoing::tell_again(tx, &room, state)?;
         membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         Ok(adopted)
     }

@@ -41,10 +41,7 @@ impl Command for DeliveryFailed {
         let retry_after_ms = self.retry_after_ms.min(most_ms);
         row.retry_ms = now_ms + outbox::wait_ms(tx, row.failures).max(retry_after_ms);
         row.asked_ms = if self.is_rate_limit { now_ms + retry_after_ms } else { 0 };
-        let failure = Failure::of(&row);
-        if tx.shared.outbox.failed(server, failure) {
-            row.retry_ms = failure.heard_ms(row.retry_ms, now_ms);
-        }
+        row.retry_ms = tx.shared.outbox.failed(server, Failure::of(&row), row.retry_ms, now_ms);
         tx.put(&schema::DESTINATIONS, &server, &row);
         keep_short(tx, server, &row)?;
         Ok(row.retry_ms)
@@ -83,14 +80,15 @@ impl Command for DeliveryShelved {
             row.failures = 0;
             tx.put(&schema::DESTINATIONS, &server, &row);
         }
-        tx.shared.outbox.failed(server, Failure::shelved(&row));
+        let due_ms = now_ms + WAIT_MS_MAX;
+        tx.shared.outbox.failed(server, Failure::shelved(&row), due_ms, now_ms);
         keep_short(tx, server, &row)?;
-        Ok(now_ms + WAIT_MS_MAX)
+        Ok(due_ms)
     }
 }
 
-/// The server was heard from: if it could not be reached, it is worth another attempt as soon as the last is over for a moment,
-/// unless it asked to be left alone until later. If nothing is left for it, this is all that shows that it is back. To be run when
+/// The server was heard from: if it could not be reached, it is worth another attempt at once, unless a sign of life was so a moment
+/// ago, or it asked to be left alone until later. If nothing is left for it, this is all that shows that it is back. To be run when
 /// the view `MayBeBack` says so.
 pub struct HeardFromServer {
     /// The server.
@@ -109,7 +107,7 @@ impl Command for HeardFromServer {
         let Some(server) = tx.text_num(&self.destination)? else { return Ok(None) };
         let mut row = outbox::destination(tx, server)?;
         let now_ms = tx.shared.clock.now_ms();
-        let retry_ms = Failure::of(&row).heard_ms(row.retry_ms, now_ms);
+        let retry_ms = tx.shared.outbox.heard(server, Failure::of(&row), row.retry_ms, now_ms);
         if retry_ms <= now_ms && tx.shared.outbox.is_in_doubt(server) {
             begin_anew(tx, server, row);
             return Ok(Some(now_ms));

@@ -139,7 +139,12 @@ impl ReceivePdus {
         };
         if self.backfill {
             let outcomes = {
-                let told = Told { within: self.within.as_ref(), states: &states, kept: &self.places };
+                let told = Told {
+                    within: self.within.as_ref(),
+                    states: &states,
+                    kept: &self.places,
+                    not_recommended: &self.not_recommended,
+                };
                 let waiting = (&mut received.missing, &mut received.places);
                 receive_backfill(tx, &mut room, (&ordered, &self.passed_by), &told, waiting)?
             };
@@ -153,6 +158,7 @@ impl ReceivePdus {
         let given: HashSet<&str> = ordered.iter().map(|checked| &*checked.pdu().event_id).collect();
         received.missing.settle(|event_id| given.contains(event_id), |event_id| outliers.contains(event_id));
         allowed_guests |= room.head.state != state && membership::allowed_guests(tx, room.num, state)?;
+        outgoing::tell_again(tx, &room, state)?;
         received.has_guests_to_remove = membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         received.has_many_ends = merging::has_many_ends(&room);
         room.save(tx);
@@ -435,7 +441,7 @@ impl Command for CompleteState {
 
     fn run(&self, tx: &mut Tx) -> Result<Missing> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
-        let allowed_guests = membership::allows_guests(tx, &room)?;
+        let (state, allowed_guests) = (room.head.state, membership::allows_guests(tx, &room)?);
         let mut known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
         let mut missing = Missing::default();
         receive::complete_state(tx, &mut room, &self.state, &mut missing)?;
@@ -447,6 +453,7 @@ impl Command for CompleteState {
             let join = tx.event_num(&self.state.event_id)?;
             tell_found(tx, &room, &known, join)?;
             self.is_done(tx, &room)?;
+            outgoing::tell_again(tx, &room, state)?;
             membership::follow_guest_access(tx, &mut room, allowed_guests)?;
             answered::send(tx, &mut room)?;
         }

@@ -56,15 +56,17 @@ impl Command for StoreRemoteDevices {
             .devices
             .iter()
             .map(|device| (device.device_id.as_str(), device.name.as_deref(), device.keys.as_ref()));
-        elsewhere::replace(tx, user, &self.user_id, self.stream_id, devices)?;
-        elsewhere::put_signing_keys(
+        let has_devices = elsewhere::replace(tx, user, &self.user_id, self.stream_id, devices)?;
+        let has_keys = elsewhere::put_signing_keys(
             tx,
             user,
             &self.user_id,
             self.master.as_ref(),
             self.self_signing.as_ref(),
         )?;
-        lists::changed_elsewhere(tx, user)?;
+        if has_devices || has_keys {
+            lists::changed_elsewhere(tx, user)?;
+        }
         Ok(true)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     error::Result,
     room::{
-        RoomCtx, membership,
+        RoomCtx, membership, outgoing,
         receive::{Adopted, AtHand, GivenState, Outcome, adopt_state},
         unchecked::{self, Waiting},
     },
@@ -230,7 +230,7 @@ impl Command for TakeUnchecked {
         }
         let mut settled = self.settle(tx, &mut room, server)?;
         let known: HashSet<TextNum> = tx.counted_servers(room.num)?.into_iter().collect();
-        let allowed_guests = membership::allows_guests(tx, &room)?;
+        let (state, allowed_guests) = (room.head.state, membership::allows_guests(tx, &room)?);
         let mut adopted = Adopted::default();
         let (states, further) = states_of(tx, &room, &mut settled)?;
         let is_told = !states.is_empty();
@@ -248,6 +248,7 @@ impl Command for TakeUnchecked {
             users.extend(unchecked::let_go(tx, room.num, server, event_id, row)?);
         }
         unchecked::note_members(tx, room.num, &users)?;
+        outgoing::tell_again(tx, &room, state)?;
         membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         room.save(tx);
         Ok(TakenUnchecked::Settled { count: settled.len(), adopted, further })

@@ -35,7 +35,7 @@ pub const SET_ASIDE_MAX: usize = 100;
 pub const SET_ASIDE_MISSING_MAX: usize = 100;
 
 /// How many redactions wait for one event that is not there. One is enough for an honest room, unless those who sent the
-/// others were not allowed to.
+/// others were not allowed to: of more, those that can take it by themselves stay, and one of each server.
 pub const EARLY_REDACTIONS_MAX: usize = 100;
 
 /// How many events wait for one that is not there and that they relate to: the answers to a poll of a large room, say. Each
@@ -45,6 +45,14 @@ pub const EARLY_RELATIONS_MAX: usize = 5_000;
 /// The longest `rel_type` in bytes that is one. The specification sets no limit; this is that of an event's type. Each is kept for
 /// ever, by a number.
 pub const REL_TYPE_BYTES_MAX: usize = KEY_BYTES_MAX;
+
+/// The longest entity in bytes that a rule of a moderation policy list is about. No identifier is longer; a longer pattern has nothing to
+/// say that a shorter one could not.
+pub const POLICY_ENTITY_BYTES_MAX: usize = KEY_BYTES_MAX;
+
+/// How many rules of one moderation policy list count: the largest that are shared have some ten thousand. Each takes some hundred bytes
+/// of memory.
+pub const POLICY_RULES_MAX: usize = 100_000;
 
 /// The longest auth chain that is collected. The largest public rooms have some hundred thousand events in theirs; each
 /// costs about 60 bytes of memory while it is walked.

@@ -98,15 +98,16 @@ pub fn make_stale(tx: &mut Tx, user: UserNum) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server. Answers whether it is
-/// to be asked for, be it that something of it was missed.
+/// Lets the user's list be asked for, if nothing is known of it and they share a room with this server: somebody wants it, and is
+/// answered by the user's server until it is here. Answers whether it is to be asked for, be it that something of it was missed.
 pub fn follow(tx: &mut Tx, user: UserNum) -> Result<bool, StorageError> {
     let is_known = is_followed(tx, user)? || tx.has(&schema::ACCOUNTS, &user)?;
     if is_known || !tx.is_neighbour(user, None)? {
         return Ok(false);
     }
-    if !tx.has(&schema::REMOTE_DEVICE_LISTS, &user)? {
-        let list = RemoteDeviceList { is_stale: true, ..RemoteDeviceList::default() };
+    let list = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)?.unwrap_or_default();
+    if !list.is_awaited {
+        let list = RemoteDeviceList { is_stale: true, is_awaited: true, ..list };
         tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
     }
     Ok(true)
@@ -158,16 +159,19 @@ fn is_known(reader: &Reader, user: UserNum, user_id: &str, update: &Update<'_>) 
 }
 
 /// Puts the whole list in the place of what is known; what is as it was is left alone. Devices whose keys are malformed are left
-/// out, and so are those with too many new ids. O(devices), those that are known and those that are told.
+/// out, and so are those with too many new ids. Answers whether those who follow the user are to be told: something is another, or
+/// somebody has asked meanwhile, who knows what the user's server has said then, or nothing. O(devices), those that are known and
+/// those that are told.
 pub fn replace<'a>(
     tx: &mut Tx,
     user: UserNum,
     user_id: &str,
     stream_id: u64,
     devices: impl IntoIterator<Item = (&'a str, Option<&'a str>, Option<&'a JsonObject>)>,
-) -> Result<()> {
+) -> Result<bool> {
     let before = tx.get(&schema::REMOTE_DEVICE_LISTS, &user)?.unwrap_or_default();
-    let mut list = RemoteDeviceList { stream_id, is_stale: false, ..before };
+    let is_awaited = before.is_awaited;
+    let mut list = RemoteDeviceList { stream_id, is_stale: false, is_awaited: false, ..before };
     let mut told = BTreeMap::new();
     for (device_id, name, keys) in devices.into_iter().take(DEVICES_MAX) {
         // Of several with the same id the last counts.
@@ -182,12 +186,13 @@ pub fn replace<'a>(
             None => news.push(told),
         }
     }
+    let mut is_news = is_awaited || !known.is_empty();
     forget_devices(tx, user, &known.into_keys().collect())?;
     for told in news {
-        put_device(tx, user, &told, &mut list)?;
+        is_news |= put_device(tx, user, &told, &mut list)?;
     }
     tx.put(&schema::REMOTE_DEVICE_LISTS, &user, &list);
-    Ok(())
+    Ok(is_news)
 }
 
 /// Forgets the devices of a user who shares no room with this server any more. Cross-signing keys stay, and with them what

@@ -41,6 +41,9 @@ const OTHER_STATES_ASKED_MAX: usize = 12;
 const EVENTS_MAX: usize = 50;
 /// Signatures asked for before what has its own is written: what a round does not get to is asked for anew in the next.
 const SIGNATURES_AT_ONCE: usize = 10;
+/// The same of the past, which may be asked for side by side: a hundred events of a page take seven turns, each of which is taken in before
+/// the next is asked for, and a policy server has so many questions of a room at a time.
+const PAST_SIGNATURES_AT_ONCE: usize = 16;
 /// How often one event is asked for by its id: who gives only some of those that are asked for together leaves the others to
 /// the next question, and so to the next server.
 const EVENT_ASKED_MAX: usize = 3;
@@ -50,8 +53,13 @@ impl Intake {
     pub(super) fn ask_for(&mut self, missing: &Missing) -> bool {
         // What follows events that lack a signature may lack nothing else.
         let signatures = missing.signatures.iter().cloned().map(Question::PolicySignature);
+        let at_once = match (self.backfill, self.is_policy_server_silent) {
+            (false, _) => SIGNATURES_AT_ONCE,
+            (true, false) => PAST_SIGNATURES_AT_ONCE,
+            (true, true) => 0,
+        };
         let signatures: Vec<Question> =
-            signatures.filter(|question| !self.asked.contains(question)).take(SIGNATURES_AT_ONCE).collect();
+            signatures.filter(|question| !self.asked.contains(question)).take(at_once).collect();
         let is_chain = self.count_asked(|question| matches!(question, Question::Events { .. })) > 0;
         self.ask_all(signatures)
             || self.ask_for_other_states(missing)

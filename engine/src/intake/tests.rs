@@ -470,3 +470,51 @@ fn a_policy_server_is_asked_beside_all_else() {
     // Not without end.
     assert_eq!(asked_of_a_policy_server(SIGNATURES_ASKED_MAX + 10), (SIGNATURES_ASKED_MAX, 0));
 }
+
+#[test]
+fn what_waits_is_told_with_what_it_lacks() {
+    let version = RoomVersion::get("10").unwrap();
+    let allowing = event("allowing", &[]);
+    let (by_missing, keyless, follower) =
+        (event("by missing", &[&id(&allowing)]), event("keyless", &[]), event("follower", &[]));
+    let on_top = event("on top", &[&id(&by_missing)]);
+    let unsigned = event("unsigned", &[]);
+    let alone = event("alone", &[]);
+    let live = [&by_missing, &follower, &on_top, &unsigned, &alone];
+    let pdus = live.iter().map(|event| event.0.clone()).chain([keyless.0.clone()]).collect();
+    let mut intake = Intake::new(ROOM.to_owned(), version, pdus);
+    assert!(matches!(intake.next_step(), Next::Check(_)));
+    let key = MissingKey { server_name: "gone.example".into(), key_id: "ed25519:1".into() };
+    let ready = live.iter().map(|event| PduCheck::Ready(event.1.clone()));
+    intake.checked(ready.chain([PduCheck::MissingKeys(vec![key])]).collect());
+    let policy = PolicyServer { name: "policy.example".to_owned(), public_key: Vec::new() };
+    let signature = WantedSignature { event_id: id(&unsigned), policy };
+    let missing = Missing {
+        auth_events: vec![id(&allowing)],
+        prev_events: vec!["$follower".into()],
+        signatures: vec![signature],
+        ..Missing::default()
+    };
+    // Nobody is of any help.
+    loop {
+        match intake.next_step() {
+            Next::Ask(question) => intake.answered(question, Answer::Nothing),
+            Next::Write(receive) => {
+                let waits = |pdu: &Arc<CheckedPdu>| (pdu.pdu().event_id.clone(), Outcome::Waiting);
+                let outcomes = receive.pdus.iter().map(waits).collect();
+                intake.received(Received { outcomes, missing: missing.clone(), ..Received::default() });
+            }
+            Next::Check(_) => panic!("nothing came"),
+            Next::Done => break,
+        }
+    }
+    let expected = [
+        (id(&by_missing), Lack::Allowing(id(&allowing))),
+        (id(&keyless), Lack::Key("gone.example".to_owned())),
+        (id(&follower), Lack::Previous("$follower".into())),
+        (id(&on_top), Lack::Other(id(&by_missing))),
+        (id(&unsigned), Lack::Signature),
+        (id(&alone), Lack::State),
+    ];
+    assert_eq!(intake.lacks(), BTreeMap::from(expected));
+}

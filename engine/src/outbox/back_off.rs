@@ -3,7 +3,7 @@
 //! The first pause is short, since most failures are restarts; each is twice the one before, up to a day, at which a dead
 //! server costs one attempt a day. Other servers begin with ten minutes and go up to a day (Synapse before version 1.74)
 //! or a week (since then); what a shorter beginning costs is six attempts more, and what it gains are minutes after every
-//! restart of a peer. Any sign of life ends the pause, as soon as the last attempt is over for some seconds, but not one for
+//! restart of a peer. Any sign of life ends the pause at once, though no two within some seconds do, and none ends one for
 //! which the server itself asked, by its limit on requests.
 
 use crate::{
@@ -21,9 +21,9 @@ pub(crate) const OUTAGE_WAIT_MS_MAX: u64 = 10 * 60 * 1000;
 /// By how much a pause varies, in percent of it, so that those that went away together do not come back together.
 const JITTER_PERCENT: u64 = 20;
 
-/// How long after a failure a sign of life from the server is worth another attempt, in milliseconds. One that can reach
+/// How long after an attempt that a sign of life from the server made for another makes one, in milliseconds. One that can reach
 /// this server, but cannot be reached, must not cost an attempt with each of its requests.
-const HEARD_AFTER_MS: u64 = 10_000;
+const HEARD_EVERY_MS: u64 = 10_000;
 
 /// How long after its pause a failure after which nothing was tried is past, in milliseconds, and no sooner than after as long as
 /// the pause was: what comes sooner may well fail by the same.
@@ -38,6 +38,8 @@ pub(crate) struct Failure {
     pub since_ms: u64,
     /// Until when no sign of life ends the pause, because the server asked for it; zero if it did not.
     pub asked_ms: u64,
+    /// When a sign of life last had it tried; zero for never. That is in memory alone: a start costs an attempt.
+    pub heard_ms: u64,
 }
 
 /// For how long a server is left alone, in milliseconds since the epoch.
@@ -69,17 +71,26 @@ impl Failure {
 
     /// What is noted of a server.
     pub fn of(row: &Destination) -> Failure {
-        Failure { at_ms: row.failed_ms, since_ms: row.failing_since_ms, asked_ms: row.asked_ms }
+        Failure { at_ms: row.failed_ms, since_ms: row.failing_since_ms, asked_ms: row.asked_ms, heard_ms: 0 }
     }
 
-    /// When the server is to be tried that was to be at `due_ms` and is heard from now.
-    pub fn heard_ms(&self, due_ms: u64, now_ms: u64) -> u64 {
+    /// When the server would be tried that was to be at `due_ms`, if it were heard from now.
+    pub fn due_if_heard_ms(&self, due_ms: u64, now_ms: u64) -> u64 {
         // One ahead of now was noted before the clock was set back: its pause is over.
         if self.at_ms > now_ms {
             return due_ms.min(now_ms);
         }
         let is_asked = self.asked_ms > now_ms;
-        if is_asked { due_ms } else { due_ms.min(now_ms.max(self.at_ms.saturating_add(HEARD_AFTER_MS))) }
+        if is_asked { due_ms } else { due_ms.min(now_ms.max(self.heard_ms.saturating_add(HEARD_EVERY_MS))) }
+    }
+
+    /// When the server is to be tried that was to be at `due_ms` and is heard from now.
+    pub fn hear(&mut self, due_ms: u64, now_ms: u64) -> u64 {
+        let heard_ms = self.due_if_heard_ms(due_ms, now_ms);
+        if heard_ms < due_ms {
+            self.heard_ms = heard_ms;
+        }
+        heard_ms
     }
 }
 

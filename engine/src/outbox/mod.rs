@@ -4,7 +4,7 @@
 //! Invariant: an event that goes out writes one row, in its own batch, however many servers it goes to
 //! (`OUTGOING_EVENTS`); who they are follows from when each server was in the room (`SERVER_STAYS`, both ends included),
 //! so that nobody gets what was said before or after, but for the ends that a server finds when it comes in, which are in its
-//! queue (`send_event`). What a server was sent it has acknowledged before its position
+//! queue (`send_event`), as are those that it is told again, since it refused them (`send_event_again`). What a server was sent it has acknowledged before its position
 //! (`Destination::delivered_to`) moves; a transaction is stored before it goes out, and is repeated under the same id
 //! until then, also after a crash. Who has read what has its place in the rooms alone, and each server's row says up to where
 //! it was told that (`missed`). What is in memory (`waiting`) only says whom it is worth looking at.
@@ -17,6 +17,7 @@ pub(crate) mod delivery;
 mod ephemeral;
 pub(crate) mod making_up;
 mod missed;
+mod reminders;
 pub(crate) mod shares;
 pub(crate) mod trimming;
 mod waiting;
@@ -25,6 +26,7 @@ pub(crate) use back_off::{
     FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, Pause, WAIT_MS_MAX, is_failure_past, wait_ms,
 };
 pub(crate) use ephemeral::Ephemeral;
+pub(crate) use reminders::{CROSSING_MS_MAX, Reminders};
 use shares::{Entry, Sender};
 use waiting::FirstEnds;
 pub use waiting::OutgoingNews;
@@ -50,6 +52,9 @@ pub(crate) const MESSAGES_WAITING_MAX: u32 = 100_000;
 /// The longest queue that is counted while a client waits: some tens of milliseconds. Longer ones that are not counted are
 /// of before any were.
 const COUNTED_AT_ONCE_MAX: u32 = 10_000;
+
+/// How much of a server's queue, the last of it, is looked through for an event that is in it already. Behind more it may come twice.
+const QUEUE_LOOKED_THROUGH_MAX: usize = 100;
 
 /// How long it is known which events went out that some server has not been sent, in milliseconds: two weeks. Who was turned out
 /// of a room while it could not be reached gets all of it from there, and what led to it (`room/peer.rs`), since nobody else gives
@@ -163,6 +168,30 @@ pub(crate) fn send_device_list(
 pub(crate) fn send_event(tx: &mut Tx, server: TextNum, event: EventNum) {
     let pos = tx.next_position();
     enqueue(tx, server, pos, StreamPos::ZERO, OutgoingEdu::Event(event));
+}
+
+/// Tells a server of an event once more that it was told, and goes on as if it had not been; not if that is in its queue still.
+pub(crate) fn send_event_again(tx: &mut Tx, server: TextNum, event: EventNum) -> Result<(), StorageError> {
+    if !is_queued(tx, server, event)? {
+        send_event(tx, server, event);
+    }
+    Ok(())
+}
+
+/// Whether an event is among the last in a server's queue, which it has not taken yet.
+pub(crate) fn is_queued(reader: &Reader, server: TextNum, event: EventNum) -> Result<bool, StorageError> {
+    let (mut is_queued, mut seen) = (false, 0);
+    reader.scan(
+        &schema::OUTGOING_EDUS,
+        &server,
+        Direction::Backward,
+        |_: (TextNum, StreamPos), edu: Positioned<OutgoingEdu>| {
+            is_queued = edu.value == OutgoingEdu::Event(event);
+            seen += 1;
+            !is_queued && seen < QUEUE_LOOKED_THROUGH_MAX
+        },
+    )?;
+    Ok(is_queued)
 }
 
 fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu: OutgoingEdu) {

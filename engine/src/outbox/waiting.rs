@@ -492,7 +492,7 @@ impl Waiting {
         pending.taken = false;
         // It may have been heard from after its failure was noted.
         let was_heard = was_prompt == Some(false) && pending.was_heard;
-        let due_ms = if was_heard { pending.failure.heard_ms(due_ms, now_ms) } else { due_ms };
+        let due_ms = if was_heard { pending.failure.hear(due_ms, now_ms) } else { due_ms };
         (pending.due_ms, pending.said_ms) = (due_ms, now_ms);
         let lost = pending.ephemerals.put_back(EPHEMERAL_MAX, now_ms);
         pending.miss(lost);
@@ -531,7 +531,7 @@ impl Waiting {
         }
         match pending.is_due(now_ms) {
             true => pending.is_in_doubt(),
-            false => pending.failure.heard_ms(pending.due_ms, now_ms) < pending.due_ms,
+            false => pending.failure.due_if_heard_ms(pending.due_ms, now_ms) < pending.due_ms,
         }
     }
 
@@ -540,12 +540,24 @@ impl Waiting {
         self.0.lock().servers.get(&server).is_some_and(Pending::is_in_doubt)
     }
 
-    /// The server has failed. Answers whether it was heard from meanwhile.
-    pub fn failed(&self, server: TextNum, failure: Failure) -> bool {
+    /// The server has failed, and is to be tried at `due_ms`. Answers when it is, since it may have been heard from meanwhile.
+    pub fn failed(&self, server: TextNum, failure: Failure, due_ms: u64, now_ms: u64) -> u64 {
         let mut inner = self.0.lock();
-        let Some(pending) = inner.servers.get_mut(&server) else { return false };
-        pending.failure = failure;
-        pending.was_heard
+        let Some(pending) = inner.servers.get_mut(&server) else { return due_ms };
+        pending.failure = Failure { heard_ms: pending.failure.heard_ms, ..failure };
+        if pending.was_heard { pending.failure.hear(due_ms, now_ms) } else { due_ms }
+    }
+
+    /// The server, which has failed and is to be tried at `due_ms`, is heard from. Answers when it is.
+    pub fn heard(&self, server: TextNum, failure: Failure, due_ms: u64, now_ms: u64) -> u64 {
+        let mut inner = self.0.lock();
+        let mut unknown = 0;
+        let known =
+            inner.servers.get_mut(&server).map_or(&mut unknown, |pending| &mut pending.failure.heard_ms);
+        let mut failure = Failure { heard_ms: *known, ..failure };
+        let due_ms = failure.hear(due_ms, now_ms);
+        *known = failure.heard_ms;
+        due_ms
     }
 
     /// The server may be tried at `due_ms`, if not before.

@@ -5,7 +5,7 @@
 //! be the wish of whoever the key was taken out of use for.
 //!
 //! Own keys that others tell, since this server has lost them, are old ones to it whatever is told, and count for nothing that is of
-//! later than the moment at which it hears of them. It does not publish them: that it trusts whoever told does not mean that all do.
+//! later than the moment at which it last hears of them, nor than they say themselves, which is a week at most. It does not publish them: that it trusts whoever told does not mean that all do.
 //! Source: server-server API, "Retrieving server keys".
 
 use crate::{

@@ -210,12 +210,14 @@ pub(super) fn set_outside(
     }
 }
 
-/// Writes an event of the graph that clients are not shown: soft-failed or rejected.
+/// Writes an event of the graph that clients are not shown: soft-failed or rejected. Of one of the `past` what is missing before it is
+/// still part of the gap; unless it is somewhere within, and leads to something that is less deep than all that is missing.
 pub(super) fn set_aside(
     tx: &mut Tx,
     room: &RoomCtx,
     arrival: Arrival,
     status: EventStatus,
+    past: Option<Past>,
 ) -> Result<Arc<Event>> {
     let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
     let state_after = match key {
@@ -225,29 +227,21 @@ pub(super) fn set_aside(
         }
         _ => arrival.state_before,
     };
-    let place = Place::aside((key, redacted_by), status, [state_after, room.head.state]);
-    // What follows it may have come before, and a gap be open there.
-    let missing = match gap::of(tx, room.num, &arrival.pdu.event_id)? {
-        Some(gap) => Some((gap, gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?)),
-        None => None,
+    let aside = Place::aside((key, redacted_by), status, [state_after, room.head.state]);
+    let place = Place { is_filled_in: past.is_some(), ..aside };
+    let gap = match past {
+        Some(Past { gap, is_within, .. }) => (!is_within).then_some(gap),
+        // What follows it may have come before, and a gap be open there.
+        None => gap::of(tx, room.num, &arrival.pdu.event_id)?,
     };
+    let missing = gap.map(|_| gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu));
+    let missing = missing.transpose()?.unwrap_or_default();
     let event = write(tx, room, arrival, num, place, None)?;
-    if let Some((gap, missing)) = missing {
-        gap::note_missing_of_past(tx, room.num, gap, &missing)?;
+    match gap {
+        Some(gap) if past.is_some() => note_missing_before(tx, &event, gap, &missing)?,
+        Some(gap) => gap::note_missing_of_past(tx, room.num, gap, &missing)?,
+        None => {}
     }
-    gap::arrived(tx, &event)?;
-    redactions::apply_waiting(tx, room, event)
-}
-
-/// Writes an event of the past that is rejected: what is missing before it is still part of the gap.
-pub(super) fn pass_over(tx: &mut Tx, room: &RoomCtx, arrival: Arrival, gap: StreamPos) -> Result<Arc<Event>> {
-    let Enrolled { num, key, redacted_by } = enrol(tx, room.num, &arrival)?;
-    let missing = gap::missing_prev_events(tx, room, num, &arrival.prev, &arrival.pdu)?;
-    let states = [arrival.state_before, room.head.state];
-    let aside = Place::aside((key, redacted_by), EventStatus::Rejected, states);
-    let place = Place { is_filled_in: true, ..aside };
-    let event = write(tx, room, arrival, num, place, None)?;
-    note_missing_before(tx, &event, gap, &missing)?;
     gap::arrived(tx, &event)?;
     redactions::apply_waiting(tx, room, event)
 }

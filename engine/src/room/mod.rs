@@ -26,6 +26,7 @@ pub(crate) mod out_of_band;
 pub(crate) mod outgoing;
 pub(crate) mod peer;
 pub mod policy;
+pub(crate) mod policy_lists;
 pub(crate) mod presets;
 pub(crate) mod purge;
 pub mod receipts;

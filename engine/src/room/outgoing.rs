@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use super::{Event, RoomCtx, merging::DUMMY_EVENT, peer::Peer, servers::is_in_or_supposed};
+use super::{Event, RoomCtx, merging::DUMMY_EVENT, peer::Peer, servers, servers::is_in_or_supposed, untold};
 use crate::{
     core::{
         event::Pdu,
         identifiers::server_name,
-        num::{EventNum, StreamPos, TextNum},
+        num::{EventNum, NodeId, StreamPos, TextNum},
     },
     error::Result,
     outbox::{self, delivery::OWN_EVENTS_MAX},
@@ -97,6 +97,29 @@ pub(crate) fn tell_ends(tx: &mut Tx, room: &RoomCtx, server: &str, join: Option<
     let told = told_of(tx, room, server, &ends)?;
     let server = tx.intern_text(server)?;
     told.into_iter().rev().for_each(|num| outbox::send_event(tx, server, num));
+    Ok(())
+}
+
+/// Tells the other servers again of what users of this one did last in the room, as far as nothing follows it, if the room's access
+/// list lets this server in again, which it did not before what came, when `before` was its state: they have refused that, and would
+/// hear of it only from what is said here next. Each is told that was there when it was told first. O(servers) then.
+pub(crate) fn tell_again(tx: &mut Tx, room: &RoomCtx, before: NodeId) -> Result<()> {
+    if !servers::is_let_in_again(tx, room, before)? {
+        return Ok(());
+    }
+    let mut ends = untold::own_ends(tx, room)?;
+    // What is said in this very batch has no place yet, and goes out with it.
+    ends.retain(|event| event.pos() < StreamPos::MAX);
+    if ends.is_empty() {
+        return Ok(());
+    }
+    for server in tx.counted_or_supposed_servers(room.num)? {
+        for event in &ends {
+            if outbox::is_owed(tx, server, room.num, event.pos())? {
+                outbox::send_event_again(tx, server, event.num)?;
+            }
+        }
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Policy servers: which one a room uses, and whether it has signed an event.
 //!
 //! Invariant: a room that has named none pays for one look into a cache, by the root of its state. The engine never asks a policy
-//! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks.
+//! server: it returns what is to be signed ([`UnsignedEvent`], [`WantedSignature`]), and whoever drives it asks, also where it is
+//! this server ([`crate::view::federation::PolicyOpinion`]).
 //! Source: server-server API, "Policy Servers".
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -85,6 +86,11 @@ impl PolicyServer {
         }
     }
 
+    /// Whether it has to sign the event, and has not.
+    fn lacks(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
+        Ok(!pdu.is_state(KIND, "") && !self.has_signed(version, pdu)?)
+    }
+
     /// The event with the signature in the policy server's answer.
     ///
     /// Errors: [`Invalid::Signature`] if it is not there or does not hold; [`Invalid::Event`] if it does not fit.
@@ -133,6 +139,46 @@ impl UnsignedEvent {
     }
 }
 
+/// What the room's policy server has to do with events that come together.
+pub(crate) struct Recommendations<'a> {
+    /// The one that the room uses, if it does.
+    policy: Option<PolicyServer>,
+    version: &'static RoomVersion,
+    /// The events that it was asked to sign, and has not.
+    refused: &'a BTreeSet<Arc<str>>,
+}
+
+impl<'a> Recommendations<'a> {
+    /// Those by the room's current state: one look into a cache where it uses no policy server.
+    pub fn of(
+        reader: &Reader,
+        room: &RoomCtx,
+        refused: &'a BTreeSet<Arc<str>>,
+    ) -> Result<Self, StorageError> {
+        Ok(Self { policy: policy_server(reader, room)?, version: room.version, refused })
+    }
+
+    /// Whether the policy server has to sign the event, and has not.
+    pub fn lacks(&self, pdu: &Pdu) -> Result<bool, StorageError> {
+        self.policy.as_ref().map_or(Ok(false), |policy| policy.lacks(self.version, pdu))
+    }
+
+    /// Whether it was asked to, and has not.
+    pub fn has_refused(&self, pdu: &Pdu) -> Result<bool, StorageError> {
+        Ok(self.refused.contains(&pdu.event_id) && self.lacks(pdu)?)
+    }
+
+    /// What it is to be asked about the event, if it was not yet.
+    pub fn wanted(&self, pdu: &Pdu) -> Result<Option<WantedSignature>, StorageError> {
+        match &self.policy {
+            Some(policy) if !self.refused.contains(&pdu.event_id) && policy.lacks(self.version, pdu)? => {
+                Ok(Some(WantedSignature { event_id: pdu.event_id.clone(), policy: policy.clone() }))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
 /// The policy server that the room uses by its current state, if it does.
 fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>, StorageError> {
     let root = room.head.state;
@@ -159,17 +205,31 @@ fn policy_server(reader: &Reader, room: &RoomCtx) -> Result<Option<PolicyServer>
     Ok(is_there.then_some(policy))
 }
 
+/// Whether the room uses this server as its policy server, by the key that this server has.
+pub(crate) fn is_own(reader: &Reader, room: &RoomCtx) -> Result<bool, StorageError> {
+    let Some(key) = &reader.shared.policy_key else { return Ok(false) };
+    let policy = policy_server(reader, room)?;
+    Ok(policy.is_some_and(|policy| {
+        policy.name == *reader.shared.server_name && policy.public_key == key.public_key()
+    }))
+}
+
+/// Whether no policy server is asked about the event: it is how a room gets rid of one.
+pub(crate) fn is_exempt(pdu: &Pdu) -> bool {
+    pdu.is_state(KIND, "")
+}
+
 /// The policy server that has to sign the event and has not.
 pub(crate) fn lacks_signature(
     reader: &Reader,
     room: &RoomCtx,
     pdu: &Pdu,
 ) -> Result<Option<PolicyServer>, StorageError> {
-    if pdu.is_state(KIND, "") {
+    if is_exempt(pdu) {
         return Ok(None);
     }
     let Some(policy) = policy_server(reader, room)? else { return Ok(None) };
-    Ok(if policy.has_signed(room.version, pdu)? { None } else { Some(policy) })
+    Ok(if policy.lacks(room.version, pdu)? { Some(policy) } else { None })
 }
 
 /// The event as one that has to be signed first, if it does.

@@ -4,11 +4,13 @@
 //! the redactions that they are given name, and do not look at powers. Other servers get all of them, and judge for themselves.
 //! Specification: "Handling redactions" of each room version.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Event, RoomCtx, early_events, event::encode_body, relations, snapshot::power_levels};
 use crate::{
-    core::{auth::may_redact, event::Pdu, limits::EARLY_REDACTIONS_MAX, num::EventNum},
+    core::{
+        auth::may_redact, event::Pdu, identifiers::server_name, limits::EARLY_REDACTIONS_MAX, num::EventNum,
+    },
     error::Result,
     store::{Positioned, Reader, StorageError, Tx, schema},
 };
@@ -25,11 +27,48 @@ pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Resu
             let target = tx.event(target)?;
             apply_to(tx, room, redaction, &target)
         }
-        None => {
-            let (keyspace, num) = (&schema::EARLY_REDACTIONS, redaction.num);
-            early_events::keep(tx, keyspace, room.num, target_id, num, EARLY_REDACTIONS_MAX)
+        None => let_wait(tx, room, redaction, target_id),
+    }
+}
+
+/// Lets a redaction wait for its target. Where as many wait as may, it takes the place of one that is of no use beside the others.
+fn let_wait(tx: &mut Tx, room: &RoomCtx, redaction: &Event, target_id: &str) -> Result<()> {
+    let keyspace = &schema::EARLY_REDACTIONS;
+    let waiting = tx.get(keyspace, &(room.num, target_id.to_owned()))?.unwrap_or_default();
+    if waiting.len() >= EARLY_REDACTIONS_MAX {
+        let Some(useless) = useless_beside(tx, &waiting, redaction)? else { return Ok(()) };
+        early_events::forget(tx, keyspace, room.num, target_id, useless)?;
+    }
+    early_events::keep(tx, keyspace, room.num, target_id, redaction.num, EARLY_REDACTIONS_MAX)
+}
+
+/// The newest of those that wait which takes nothing that the others and `redaction` do not take; nothing if it is `redaction` itself
+/// that is of no use. Whose sender may redact whatever it is takes the target in any case; what others send takes it only if that is of
+/// their server, so that one of each server is enough: no server crowds out who has powers, nor another server. O(those that wait).
+fn useless_beside(reader: &Reader, waiting: &[EventNum], redaction: &Event) -> Result<Option<EventNum>> {
+    let takes_all = may_be_applied(reader, redaction, UNKNOWN_SENDER)?;
+    let waiting = reader.events(waiting)?;
+    let own = server_of(reader, redaction)?;
+    let mut servers = Vec::with_capacity(waiting.len());
+    for other in &waiting {
+        servers.push(server_of(reader, other)?);
+    }
+    if !takes_all && servers.contains(&own) {
+        return Ok(None);
+    }
+    let (mut met, mut weak, mut repeated) = (HashSet::new(), None, None);
+    for (other, server) in waiting.iter().zip(servers) {
+        let is_first = met.insert(server);
+        if !may_be_applied(reader, other, UNKNOWN_SENDER)? {
+            weak = Some(other.num);
+            repeated = if is_first { repeated } else { weak };
         }
     }
+    Ok(repeated.or(weak.filter(|_| takes_all)))
+}
+
+fn server_of(reader: &Reader, event: &Event) -> Result<Option<String>, StorageError> {
+    Ok(server_name(&reader.user_id(event.header.sender)?).map(str::to_owned))
 }
 
 /// Applies the redactions that came before this event, if there are any.

@@ -11,7 +11,7 @@ use crate::{
     core::{
         acl::ServerAcl,
         identifiers::{is_server_name, server_name},
-        num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
+        num::{EventNum, NodeId, RoomNum, StreamPos, TextNum, UserNum},
     },
     device::elsewhere,
     error::{Denied, Result},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The type of the state event that is a room's access list.
-const KIND_OF_ACCESS_LISTS: &str = "m.room.server_acl";
+pub(crate) const KIND_OF_ACCESS_LISTS: &str = "m.room.server_acl";
 
 /// Counts a user whose membership becomes `is` at `pos`.
 pub(crate) fn count(
@@ -277,6 +277,35 @@ pub(crate) fn server_allowed(reader: &Reader, room: &RoomCtx, server: &str) -> R
 /// The room's access list, if it has one. It may be as long as an event, and is read anew each time.
 pub(crate) fn access_list(reader: &Reader, room: &RoomCtx) -> Result<Option<ServerAcl>> {
     room.state(reader, KIND_OF_ACCESS_LISTS, "")?.map(|event| list_of(&event)).transpose()
+}
+
+/// Whether the room's access list lets this server take part, and another one did not that it takes the place of: the room's when
+/// `before` was its state, or the one that it followed itself. A user of this server may have changed the list meanwhile, which the
+/// others did not take.
+pub(super) fn is_let_in_again(reader: &Reader, room: &RoomCtx, before: NodeId) -> Result<bool> {
+    if room.head.state == before {
+        return Ok(false);
+    }
+    let list = |state: NodeId| reader.state_event(room.num, state, KIND_OF_ACCESS_LISTS, "");
+    let (was, is) = (list(before)?, list(room.head.state)?);
+    if was.as_ref().map(|event| event.num) == is.as_ref().map(|event| event.num)
+        || shuts_out(reader, is.as_deref())?
+    {
+        return Ok(false);
+    }
+    let followed = match &is {
+        Some(event) => list(event.header.state_before)?,
+        None => None,
+    };
+    Ok(shuts_out(reader, was.as_deref())? || shuts_out(reader, followed.as_deref())?)
+}
+
+/// Whether an access list, if there is one, shuts this server out.
+fn shuts_out(reader: &Reader, list: Option<&Event>) -> Result<bool> {
+    match list {
+        Some(event) => Ok(!list_of(event)?.allows(&reader.shared.server_name)),
+        None => Ok(false),
+    }
 }
 
 fn list_of(event: &Event) -> Result<ServerAcl> {

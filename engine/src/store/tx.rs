@@ -57,6 +57,11 @@ impl Reader {
         Self { base, pos, shared, own, own_removed, own_events, rewrites }
     }
 
+    /// How often events had been written anew when this reader was made, in this run.
+    pub(crate) fn rewrites(&self) -> u64 {
+        self.rewrites
+    }
+
     /// Whether this database may have given out the position. It has not if it was restored from a copy that was made before.
     pub(crate) fn knows(&self, pos: StreamPos) -> bool {
         let skipped = &self.shared.skipped;

@@ -35,6 +35,8 @@ pub(crate) struct Memo {
     pub tails: Tails,
     /// Whom users ignore.
     pub ignored: crate::room::ignored::Memo,
+    /// Moderation policy lists.
+    pub policy_lists: crate::room::policy_lists::Memo,
     /// What every sync of a device asks for.
     pub devices: Cache<(UserNum, TextNum), DeviceFacts>,
     /// News of rooms, rendered for all who wait for them.
@@ -50,6 +52,7 @@ impl Default for Memo {
             purges: Default::default(),
             tails: Cache::<_, Tail>::new(TAILS_BYTES_MAX),
             ignored: Default::default(),
+            policy_lists: Default::default(),
             devices: Cache::new(DEVICES_BYTES_MAX),
             sections: Cache::new(SECTIONS_BYTES_MAX),
         }

@@ -189,12 +189,12 @@ fn judged(report: &Value) -> Result<(), String> {
     }
 }
 
-/// The report for people: a line for each server, each refusal and each change, tab-separated.
+/// The report for people: a line for each server, each event that waits, each refusal and each change, tab-separated.
 fn shown(report: &Value) -> String {
     let mut out = String::new();
     for of in list(report, "servers") {
         out.push_str(&format!(
-            "{}\t{}\t{} events accepted, {} events of states fetched, {} made whole, {} entries differ, {} refused\n",
+            "{}\t{}\t{} events accepted, {} events of states fetched, {} made whole, {} entries differ, {} refused, {} wait\n",
             text(of, "server"),
             if of["error"].is_string() { text(of, "error") } else { text(of, "status") },
             of["events_accepted"],
@@ -202,7 +202,11 @@ fn shown(report: &Value) -> String {
             of["state_events_made_whole"],
             of["differing"],
             of["refused"],
+            list(of, "waiting").count(),
         ));
+        for waiting in list(of, "waiting") {
+            out.push_str(&format!("waits\t{}\t{}\n", text(waiting, "event_id"), text(waiting, "lacks")));
+        }
         for refusal in list(of, "refusals") {
             out.push_str(&format!("refused\t{}\t{}\n", text(refusal, "event_id"), text(refusal, "reason")));
         }
@@ -238,6 +242,15 @@ mod tests {
             let refused = address(&listeners(rows)).expect_err("none is good");
             assert!(refused.contains("add \"http://127.0.0.1:8009#admin\" to listen"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_last_event_that_waits_is_shown_with_what_it_lacks() {
+        let waiting = json!([{ "event_id": "$end", "lacks": "a signing key of gone.test is not here" }]);
+        let of_server = json!({ "server": "there.test", "status": "complete", "waiting": waiting });
+        let shown = shown(&json!({ "servers": [of_server], "changed": 0 }));
+        assert!(shown.contains("\nwaits\t$end\ta signing key of gone.test is not here\n"), "{shown}");
+        assert!(shown.lines().next().is_some_and(|line| line.ends_with(", 1 wait")), "{shown}");
     }
 
     #[test]

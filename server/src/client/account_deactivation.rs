@@ -43,7 +43,7 @@ async fn post_deactivate(call: Call) -> Outcome {
 async fn deactivate(call: Call, erase: bool) -> Outcome {
     let user_id = call.user()?.to_string();
     let ctx = call.ctx.clone();
-    worker::finish(async move {
+    worker::finish(&call.ctx, async move {
         let turn = Turn::take(&ctx, Errand::Departure(user_id.clone()), true);
         ctx.engine.write(Deactivate { user_id: user_id.clone(), erase }).await?;
         let left = leave_here(&ctx, &user_id).await?;
@@ -146,7 +146,7 @@ async fn leave_elsewhere(ctx: &Arc<Context>, some: Vec<(Change, OpenMembership)>
         let ctx = ctx.clone();
         async move { leave::leave(&ctx, &change, &open).await }
     });
-    let left = worker::all_side_by_side(leaves.collect::<Vec<_>>()).await;
+    let left = worker::all_side_by_side(ctx, leaves.collect::<Vec<_>>()).await;
     left.is_ok_and(|left| left.into_iter().all(is_over))
 }
 

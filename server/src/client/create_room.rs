@@ -102,7 +102,8 @@ async fn create_room(call: Call) -> Outcome {
     // A large body keeps its place no longer.
     drop(call);
     // Nobody would send again the invites of a room whose creator was not told of it.
-    let room_id = worker::finish(async move { create_and_invite(&ctx, create).await }).await?;
+    let work = ctx.clone();
+    let room_id = worker::finish(&ctx, async move { create_and_invite(&work, create).await }).await?;
     Answer::json(&json!({ "room_id": room_id }))
 }
 
@@ -137,7 +138,9 @@ async fn create_and_invite(ctx: &Arc<Context>, create: CreateRoom) -> Result<Str
         });
     }
     // Those that take longer go on.
-    let sending = worker::finish(async move { Ok::<_, ApiError>(worker::side_by_side(invites).await) });
+    let work = ctx.clone();
+    let sending = async move { Ok::<_, ApiError>(worker::side_by_side(&work, invites).await) };
+    let sending = worker::finish(ctx, sending);
     let Ok(sent) = tokio::time::timeout(NEW_ROOM_INVITES_AWAITED_MAX, sending).await else {
         return Ok(room_id);
     };

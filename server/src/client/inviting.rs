@@ -64,5 +64,5 @@ pub async fn invite_elsewhere(
     };
     let ctx = call.ctx.clone();
     // The other server shows the invite to its user before it is in the room: that must not be left half done.
-    worker::finish(async move { send_invite(&ctx, invite).await }).await
+    worker::finish(&call.ctx, async move { send_invite(&ctx, invite).await }).await
 }

@@ -52,11 +52,8 @@ async fn enter(call: Call, target: Target) -> Outcome {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
         let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
         // The other server lets the user in before this one knows: that must not be left half done.
-        let enter = |tell| {
-            let entering = async move { enter_in_turn(&ctx, change, &target, tell).await };
-            call.ctx.under_way.counted(entering)
-        };
-        worker::finish_behind(enter).await?;
+        let enter = |tell| async move { enter_in_turn(&ctx, change, &target, tell).await };
+        worker::finish_behind(&call.ctx, enter).await?;
         return Answer::json(&json!({ "room_id": room_id }));
     }
     change_own(&call, target.room_id.clone(), MembershipAction::Join, request.reason).await?;
@@ -103,12 +100,11 @@ async fn enter_by(
         return change_here(ctx, change, MembershipAction::Join).await;
     }
     let joined = if way.is_only_behind() {
-        let (ctx, change, servers) = (ctx.clone(), change.clone(), way.servers.clone());
+        let (work, change, servers) = (ctx.clone(), change.clone(), way.servers.clone());
         let until = Some(Instant::now() + BEHIND_TIME_MAX);
         // What was handed in by then is seen to its end, whoever waits: the user may have been let in.
-        let under_way = ctx.clone();
-        let asked = async move { join::join(&ctx, &change, &servers, until).await };
-        let mut asked = Box::pin(worker::finish(under_way.under_way.counted(asked)));
+        let asked = async move { join::join(&work, &change, &servers, until).await };
+        let mut asked = Box::pin(worker::finish(ctx, asked));
         match timeout(BEHIND_TIME_MAX, &mut asked).await {
             Ok(joined) => joined,
             Err(_) => {

@@ -20,7 +20,7 @@ async fn knock_room(call: Call) -> Outcome {
     if way.needs_help_to_knock() {
         let change = change_elsewhere(&call, &way, &target.room_id, request.reason)?;
         let (ctx, room_id) = (call.ctx.clone(), target.room_id.clone());
-        worker::finish(async move {
+        worker::finish(&call.ctx, async move {
             let _turn = turn(&ctx, &change).await;
             // The user may have come in meanwhile, or another one of this server.
             let way = way_of(&ctx, &change.user_id, &target)?;

@@ -28,13 +28,13 @@ async fn leave_room(call: Call) -> Outcome {
         Change { room_id: room_id(&call)?, user_id: call.user()?.to_string(), reason: request.reason };
     let ctx = call.ctx.clone();
     // Another server takes note of it before this one does: that must not be left half done.
-    let leave = worker::finish(call.ctx.under_way.counted(async move {
+    let leave = worker::finish(&call.ctx, async move {
         let _turn = turn(&ctx, &change).await;
         match departure(&ctx.engine, change)? {
             Departure::Here(leave) => policy::write(&ctx, leave).await,
             Departure::Elsewhere(change, open) => leave::leave(&ctx, &change, &open).await,
         }
-    }));
+    });
     match timeout(LEAVE_TIME_MAX, leave).await {
         Ok(left) => left.map(|()| Answer::empty()),
         Err(_) => {

@@ -112,7 +112,7 @@ async fn set(call: Call, user_id: String, name: String, value: Option<Bytes>) ->
     let in_rooms = is_shown_in_rooms(&name);
     let ctx = call.ctx.clone();
     let field = SetProfileField { user_id: user_id.clone(), name, value };
-    worker::finish(async move {
+    worker::finish(&call.ctx, async move {
         // Before the rooms are marked, so that nobody begins with them beside this.
         let turns = if in_rooms { turns(&ctx, &user_id)? } else { Vec::new() };
         if let Err(error) = ctx.engine.write(field).await {

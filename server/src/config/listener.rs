@@ -30,7 +30,7 @@ impl Address {
 pub struct Apis {
     /// `/_matrix/client`, `/_matrix/media` and the page at `/`.
     pub client: bool,
-    /// `/_matrix/federation` and `/_matrix/key`.
+    /// `/_matrix/federation`, `/_matrix/key` and `/_matrix/policy`.
     pub federation: bool,
     /// `/_synapse` and `/_warren`.
     pub admin: bool,
@@ -45,7 +45,10 @@ impl Apis {
         if path == "/health" || path.starts_with("/.well-known/") {
             return true;
         }
-        if path.starts_with("/_matrix/federation/") || path.starts_with("/_matrix/key/") {
+        if ["/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/"]
+            .iter()
+            .any(|api| path.starts_with(api))
+        {
             return self.federation;
         }
         if path.starts_with("/_synapse/") || path.starts_with("/_warren/") {

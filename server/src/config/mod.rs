@@ -52,6 +52,9 @@ pub struct Config {
     pub never_trust_keys: Vec<String>,
     pub old_signing_keys: Vec<OldKey>,
     pub trusted_key_servers: Vec<OwnedServerName>,
+    pub policy_server: bool,
+    /// Ids of rooms.
+    pub policy_lists: Vec<String>,
     pub federation_resolve: Vec<Resolve>,
     /// Empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,

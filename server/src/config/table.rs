@@ -151,6 +151,18 @@ pub const ROWS: &[Row] = &[
         meaning: "Servers that are asked for the signing keys of others that do not tell them themselves, such as those that are gone.\nWhat they say is believed; name only servers that you trust.",
     },
     Row {
+        name: "policy_server",
+        kind: Kind::Switch,
+        default: "off",
+        meaning: "Whether this server signs events as the policy server of the rooms that name it as theirs, and that a user of it is in.\nIts key for that is made when this is first on, and served at /.well-known/matrix/policy_server.",
+    },
+    Row {
+        name: "policy_lists",
+        kind: Kind::List,
+        default: "",
+        meaning: "Rooms, by their ids, whose moderation policy lists a policy server goes by: it signs nothing of users and servers that they ban, and nothing in rooms that they ban.\nA user of this server must be in each.",
+    },
+    Row {
         name: "federation_resolve",
         kind: Kind::List,
         default: "",

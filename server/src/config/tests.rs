@@ -140,6 +140,20 @@ fn refuses_what_can_be_no_servers_name() {
 }
 
 #[test]
+fn refuses_a_policy_list_that_is_no_room() {
+    let config =
+        from_text("policy_lists = [\"!list:example.org\", \"!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM\"]");
+    assert_eq!(config.expect("valid").policy_lists.len(), 2);
+    for wrong in ["#list:example.org", "list"] {
+        let refused = refusal(&format!("policy_lists = [\"{wrong}\"]"));
+        assert!(
+            refused.starts_with(&format!("warren.toml, line 1: policy_lists has `{wrong}`")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn flags_win_over_variables_over_the_file() {
     let mut raw: Raw = defaults();
     add_text(&mut raw, Path::new("f"), "server_name = \"file\"\nlog = \"warn\"\nguests = true")

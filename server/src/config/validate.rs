@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use ruma_common::{OwnedServerName, ServerName};
 use tracing_subscriber::filter::LevelFilter;
+use warren_engine::core::identifiers::is_room_id;
 
 use super::access;
 use super::source::{ConfigError, Given, Origin, Raw, wrong_shape};
@@ -48,6 +49,8 @@ impl Config {
             never_trust_keys: read.never_trust_keys()?,
             old_signing_keys: read.parsed("old_signing_keys")?,
             trusted_key_servers: read.parsed("trusted_key_servers")?,
+            policy_server: read.switch("policy_server")?,
+            policy_lists: read.policy_lists()?,
             federation_resolve: read.parsed("federation_resolve")?,
             dns_servers: read.dns_servers()?,
             registration: match read.text("registration")?.as_str() {
@@ -251,6 +254,15 @@ impl Reader<'_> {
                 name,
                 format!("has `{text}`, which is neither ed25519:VERSION nor SERVER:ed25519:VERSION"),
             )),
+            None => Ok(self.list(name).to_vec()),
+        }
+    }
+
+    /// Ids of rooms: an alias may come to stand for another room.
+    fn policy_lists(&self) -> Result<Vec<String>, ConfigError> {
+        let name = "policy_lists";
+        match self.list(name).iter().find(|text| !is_room_id(text)) {
+            Some(text) => Err(self.wrong(name, format!("has `{text}`, which is no room's id"))),
             None => Ok(self.list(name).to_vec()),
         }
     }

@@ -26,6 +26,7 @@ mod public_rooms;
 pub mod published;
 mod query;
 pub mod refusals;
+pub mod room_policy;
 mod space_hierarchy;
 mod third_party_invite;
 pub mod transactions;
@@ -49,6 +50,7 @@ pub const TOPICS: &[&[Endpoint]] = &[
     openid::ENDPOINTS,
     public_rooms::ENDPOINTS,
     query::ENDPOINTS,
+    room_policy::ENDPOINTS,
     space_hierarchy::ENDPOINTS,
     third_party_invite::ENDPOINTS,
     transactions::ENDPOINTS,

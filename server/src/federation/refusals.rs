@@ -21,7 +21,7 @@ pub fn request(endpoint: &'static Endpoint, error: &ApiError) {
 /// The name of an endpoint for other servers: what follows the version in its path.
 fn name(path: &'static str) -> Option<&'static str> {
     let mut segments = path.strip_prefix("/_matrix/")?.split('/');
-    let is_for_servers = matches!(segments.next(), Some("federation" | "key"));
+    let is_for_servers = matches!(segments.next(), Some("federation" | "key" | "policy"));
     segments.nth(1).filter(|_| is_for_servers)
 }
 
@@ -151,6 +151,7 @@ mod tests {
             ("/_matrix/federation/v2/invite/{roomId}/{eventId}", Some("invite")),
             ("/_matrix/federation/v1/query/{queryType}", Some("query")),
             ("/_matrix/key/v2/server", Some("server")),
+            ("/_matrix/policy/v1/sign", Some("sign")),
             ("/_matrix/client/v3/sync", None),
             ("/health", None),
         ] {

@@ -58,7 +58,7 @@ async fn exchange_third_party_invite(call: Call) -> Outcome {
     let Exchange { room_id, sender, state_key, content, .. } = exchange;
     let ctx = call.ctx.clone();
     // The invited user's server shows the invite before it is in the room: that must not be left half done.
-    worker::finish(async move {
+    worker::finish(&call.ctx, async move {
         invite(&ctx, room_id, sender, state_key, content.third_party_invite.signed).await
     })
     .await?;
@@ -117,7 +117,9 @@ async fn on_bind_third_party_identifier(call: Call) -> Outcome {
         }
     });
     let asks = asks.collect::<Vec<_>>();
-    worker::finish(async move { Ok::<_, ApiError>(worker::side_by_side(asks).await) }).await?;
+    let ctx = call.ctx.clone();
+    let asking = async move { Ok::<_, ApiError>(worker::side_by_side(&ctx, asks).await) };
+    worker::finish(&call.ctx, asking).await?;
     Ok(Answer::empty())
 }
 

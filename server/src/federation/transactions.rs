@@ -93,7 +93,7 @@ async fn send_transaction(call: Call) -> Answered {
     }
     let rooms = reception.rooms().into_iter().map(|room| take_in_room(call.ctx.clone(), room));
     // If a room's events are not taken in by a fault of ours, the transaction is not noted as answered: it comes again.
-    for room in worker::all_side_by_side(rooms.collect::<Vec<_>>()).await? {
+    for room in worker::all_side_by_side(&call.ctx, rooms.collect::<Vec<_>>()).await? {
         reception.took_in(room?);
     }
     take_in_edus(&call.ctx, &mut reception).await?;
@@ -187,6 +187,9 @@ async fn take_in_now(ctx: &Arc<Context>, mut room: RoomReception) -> Result<Room
     }
     for notice in room.turned_away() {
         ctx.engine.write(notice).await?;
+    }
+    if let Some(reminder) = room.reminder() {
+        ctx.engine.write(reminder).await?;
     }
     Ok(room)
 }

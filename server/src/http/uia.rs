@@ -98,12 +98,12 @@ pub async fn perform<W: Future<Output = Outcome> + Send + 'static>(
         Step::Answered(outcome) => outcome,
         Step::Passed(proof, None) => work(call, proof).await,
         Step::Passed(proof, Some(serving)) => {
-            let ctx = call.ctx.clone();
+            let (ctx, settling) = (call.ctx.clone(), call.ctx.clone());
             let work = work(call, proof);
             // A client that goes away meanwhile may come back for the answer.
-            worker::finish(async move {
+            worker::finish(&ctx, async move {
                 let outcome = work.await;
-                ctx.uia.settle(serving, &outcome);
+                settling.uia.settle(serving, &outcome);
                 outcome
             })
             .await

@@ -2,6 +2,7 @@
 
 mod devices;
 mod entered_again;
+mod left_unheard;
 
 use std::collections::BTreeSet;
 

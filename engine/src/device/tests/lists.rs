@@ -10,11 +10,12 @@ use super::{
     register, upload_device, user_id,
 };
 use crate::{
+    command::{DoubtDeviceLists, FollowDevices, RemoteDevice, StoreRemoteDevices},
     core::num::StreamPos,
     device::lists::{self, RoomChanges},
     fixture::{World, observed::Observed},
     store::Tx,
-    view::{ChangedUsers, KeyChanges, Sync, SyncToken},
+    view::{ChangedUsers, KeyChanges, Sync, SyncToken, federation::StaleDeviceList},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -273,4 +274,42 @@ fn who_comes_from_a_database_that_was_lost_asks_for_everybody_anew() {
     assert_eq!(synced(&world, &alice, lost), json!({"changed": [alice, bob, dora], "left": []}));
     // Who is only invited encrypts for nobody there.
     expect(&world, &dora, lost, &["dora"], &[]);
+}
+
+#[test]
+fn a_list_that_comes_again_as_it_was_is_told_only_if_somebody_asked_meanwhile() {
+    const DAVE: &str = "@dave:there.example";
+    let (world, alice, ..) = world();
+    world.join(ROOM, DAVE);
+    let asks = || world.engine.write(FollowDevices { user_ids: vec![DAVE.to_owned()] }).wait().unwrap();
+    // Whom Alice is told of when the list has come.
+    let comes = |stream_id: u64, device_ids: &[&str]| {
+        let devices = device_ids.iter().map(|device_id| RemoteDevice {
+            device_id: (*device_id).to_owned(),
+            name: None,
+            keys: Some(Signer::new(1).device(DAVE, device_id)),
+        });
+        let list = StoreRemoteDevices {
+            user_id: DAVE.to_owned(),
+            stream_id,
+            mark: world.engine.read(&StaleDeviceList(DAVE)).unwrap(),
+            devices: devices.collect(),
+            ..StoreRemoteDevices::default()
+        };
+        let from = world.engine.position();
+        assert!(world.engine.write(list).wait().unwrap());
+        let told = changes(&world, &alice, from).changed;
+        world.engine.write(DoubtDeviceLists { user_ids: vec![DAVE.to_owned()] }).wait().unwrap();
+        told
+    };
+    assert_eq!(asks(), [DAVE]);
+    assert_eq!(comes(1, &[]), [DAVE], "what she was answered before may be of another time");
+    assert_eq!(comes(2, &[]), [""; 0]);
+    assert_eq!(comes(3, &["P"]), [DAVE]);
+    assert_eq!(comes(4, &["P"]), [""; 0]);
+    assert_eq!(asks(), [DAVE]);
+    assert_eq!(comes(5, &["P"]), [DAVE]);
+    assert_eq!(comes(6, &["P"]), [""; 0]);
+    assert_eq!(comes(7, &["P", "Q"]), [DAVE]);
+    assert_eq!(comes(8, &["Q"]), [DAVE]);
 }

@@ -95,7 +95,7 @@ fn of_many_who_fail_each_has_a_share_of_what_is_kept() {
 #[test]
 fn who_failed_before_the_start_is_a_laggard() {
     let waiting = waiting(0..2);
-    let failure = Failure { at_ms: NOW_MS, since_ms: NOW_MS, asked_ms: 0 };
+    let failure = Failure { at_ms: NOW_MS, since_ms: NOW_MS, ..Failure::default() };
     let failed = Pause { due_ms: NOW_MS, failure, ..Pause::default() };
     waiting.load([(TextNum(0), Pause::default()), (TextNum(1), failed)], NOW_MS);
     assert_eq!(take(&waiting, 10, 0).0, [0]);

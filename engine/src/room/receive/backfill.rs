@@ -2,17 +2,18 @@
 //!
 //! Invariant: only what the events here lead to, if need be by way of such as are passed by, is taken in, each event after those that it follows, at the positions that
 //! were kept free for the gap; the room's members and current state are not touched by it. What waits keeps its place, for what
-//! follows it may be taken in first.
+//! follows it may be taken in first. What the room's policy server has to sign is not taken in before it was asked, and nothing that
+//! it leads to, which would stand above it; what is not signed then is kept, so that history goes on behind it, and shown to nobody.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
     AtHand, GivenState, Outcome, allowing, are_of_another_room,
     copies::{come_again, fuller},
-    given_entries, is_second_create, judge_by_auth_events, judge_by_state, known_in_graph,
+    given_entries, is_second_create, judge_by_auth_events, judge_by_state, known_in_graph, placed_as,
 };
 use crate::{
     core::{
@@ -23,10 +24,12 @@ use crate::{
     error::{Missing, Result},
     room::{
         Event, RoomCtx,
-        accept::{Arrival, Past, fill_in, pass_over},
+        accept::{Arrival, Past, fill_in, set_aside},
         entrance::{self, Entrance},
         fork::{self, Side},
-        gap, state,
+        gap,
+        policy::{Recommendations, WantedSignature},
+        state,
     },
     store::{Tx, schema, schema::EventStatus},
 };
@@ -71,6 +74,8 @@ pub(crate) struct Told<'a> {
     pub states: &'a HashMap<&'a str, &'a GivenState>,
     /// The places of those that have waited.
     pub kept: &'a KeptPlaces,
+    /// Those that the room's policy server was asked to sign, and has not.
+    pub not_recommended: &'a BTreeSet<Arc<str>>,
 }
 
 /// Takes in events of the past, given in an order in which each comes after those that it follows. Adds what those that wait lack,
@@ -83,14 +88,13 @@ pub(crate) fn receive_backfill(
     (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let Places { at: mut places, mut held, overlooked } = places(tx, room, (ordered, passed_by), told.kept)?;
-    if let Some(Within { event_id, gap }) = told.within
-        && !places.contains_key(event_id)
-        && let Some(pos) = gap::position_within(tx, room.num, *gap)?
-    {
-        places.insert(event_id.clone(), Past { gap: *gap, pos, is_within: true });
-        held.remove(event_id);
+    let recommendations = Recommendations::of(tx, room, told.not_recommended)?;
+    let mut places = places(tx, room, (ordered, passed_by), told.kept, &recommendations)?;
+    if let Some(within) = told.within {
+        places.put_within(tx, room, within, (ordered, &recommendations))?;
     }
+    let Places { at: places, held, overlooked, unsigned, wanted } = places;
+    missing.signatures.extend(wanted);
     let followers = followers(ordered);
     let mut outcomes = Vec::with_capacity(ordered.len());
     let mut held_back = Vec::new();
@@ -100,6 +104,7 @@ pub(crate) fn receive_backfill(
         let outcome = match places.get(&*pdu.event_id) {
             _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if here.is_some() => Outcome::Known,
+            None if unsigned.contains(&pdu.event_id) => Outcome::Waiting,
             None if held.contains_key(&pdu.event_id) => {
                 held_back.push(pdu);
                 continue;
@@ -108,7 +113,8 @@ pub(crate) fn receive_backfill(
             Some(_) if is_second_create(tx, room, pdu)? => Outcome::Refused(Refused::SecondCreate),
             Some(past) => {
                 let given = told.states.get(&*pdu.event_id).copied();
-                let mut step = Step { tx, room, at_hand: &mut at_hand, missing, followers: &followers };
+                let (at_hand, recommendations) = (&mut at_hand, &recommendations);
+                let mut step = Step { tx, room, at_hand, missing, followers: &followers, recommendations };
                 let outcome = step.take_in(pdu, *past, given)?;
                 if outcome == Outcome::Waiting && !past.is_within {
                     let place = KeptPlace { gap: past.gap, pos: past.pos };
@@ -168,6 +174,7 @@ fn followers(ordered: &[Arc<CheckedPdu>]) -> HashMap<&str, Vec<&Arc<Pdu>>> {
 type Held = HashMap<Arc<str>, Entrance>;
 
 /// Where events of the past are to stand.
+#[derive(Default)]
 struct Places {
     at: HashMap<Arc<str>, Past>,
     /// Those that an entrance of this server may follow by way of what is missing before it, though only a later gap leads to them so
@@ -175,6 +182,61 @@ struct Places {
     held: Held,
     /// Those that are here and were soft-failed, though they are history.
     overlooked: HashSet<EventNum>,
+    /// Those that wait for the policy server's signature, and those that they lead to.
+    unsigned: HashSet<Arc<str>>,
+    /// The signatures that these wait for, the latest first: so a page is filled from where it is read.
+    wanted: Vec<WantedSignature>,
+}
+
+impl Places {
+    /// Gives one that nothing here leads to its place, unless it has to be signed first.
+    fn put_within(
+        &mut self,
+        tx: &Tx,
+        room: &RoomCtx,
+        Within { event_id, gap }: &Within,
+        (ordered, recommendations): (&[Arc<CheckedPdu>], &Recommendations<'_>),
+    ) -> Result<()> {
+        if self.at.contains_key(event_id) || self.unsigned.contains(event_id) {
+            return Ok(());
+        }
+        let Some(pos) = gap::position_within(tx, room.num, *gap)? else { return Ok(()) };
+        self.held.remove(event_id);
+        let new = match gap::in_graph(tx, event_id)? {
+            Some(_) => None,
+            None => ordered.iter().map(|checked| &checked.pdu).find(|pdu| pdu.event_id == *event_id),
+        };
+        match new.map(|pdu| recommendations.wanted(pdu)).transpose()?.flatten() {
+            Some(wanted) => {
+                self.unsigned.insert(event_id.clone());
+                self.wanted.push(wanted);
+            }
+            None => {
+                self.at.insert(event_id.clone(), Past { gap: *gap, pos, is_within: true });
+            }
+        }
+        Ok(())
+    }
+
+    /// Has those wait that the policy server is to be asked about, and those that they lead to, of new events that are given the latest
+    /// first: what is taken in stands below all that was before. What is held comes with another gap.
+    fn await_signatures(
+        &mut self,
+        new: &[(&Arc<Pdu>, StreamPos)],
+        gaps: &Gaps<'_>,
+        recommendations: &Recommendations<'_>,
+    ) -> Result<()> {
+        let mut behind: HashSet<&str> = HashSet::new();
+        for (pdu, _) in new.iter().filter(|(pdu, _)| !self.held.contains_key(&pdu.event_id)) {
+            let wanted = recommendations.wanted(pdu)?;
+            if wanted.is_some() || behind.contains(&*pdu.event_id) {
+                behind.extend(gaps.followed(&pdu.prev_events).into_iter().map(|prev| &**prev));
+                self.unsigned.insert(pdu.event_id.clone());
+            }
+            self.wanted.extend(wanted);
+        }
+        Ok(())
+    }
 }
 
 /// The gap that each event is in, which those that follow it lead to, and its position there, newest on top.
@@ -183,6 +245,7 @@ fn places(
     room: &RoomCtx,
     (ordered, passed_by): (&[Arc<CheckedPdu>], &[PassedBy]),
     kept: &KeptPlaces,
+    recommendations: &Recommendations<'_>,
 ) -> Result<Places> {
     let mut gaps = Gaps::new(tx, room, passed_by)?;
     let entrance = entrance::of(tx, room.num)?;
@@ -198,7 +261,9 @@ fn places(
         let found = if is_of_stay && noted > known { noted } else { known.into_iter().chain(noted).min() };
         let Some(gap) = found else { continue };
         if let Some(here) = gap::in_graph(tx, &pdu.event_id)? {
-            if !entrance::was_overlooked(tx, room, &here, gap)? {
+            // What the policy server has refused as history stays that.
+            let is_refused = here.header.is_filled_in && recommendations.lacks(pdu)?;
+            if is_refused || !entrance::was_overlooked(tx, room, &here, gap)? {
                 // What was missing before one that is not shown is where that would be.
                 if here.header.status != EventStatus::Accepted {
                     gaps.lead_to(&pdu.prev_events, gap);
@@ -211,15 +276,18 @@ fn places(
         gaps.lead_to(&pdu.prev_events, gap);
         new.push((pdu, gap));
     }
-    let held = held(tx, room, &new, &gaps)?;
+    let mut places = Places { held: held(tx, room, &new, &gaps)?, overlooked, ..Places::default() };
+    places.await_signatures(&new, &gaps, recommendations)?;
     let mut by_gap: Vec<(StreamPos, Vec<Arc<str>>)> = Vec::new();
-    for (pdu, gap) in new.into_iter().filter(|(pdu, _)| !held.contains_key(&pdu.event_id)) {
+    for (pdu, gap) in new {
+        if places.held.contains_key(&pdu.event_id) || places.unsigned.contains(&pdu.event_id) {
+            continue;
+        }
         match by_gap.iter_mut().find(|(known, _)| *known == gap) {
             Some((_, events)) => events.push(pdu.event_id.clone()),
             None => by_gap.push((gap, vec![pdu.event_id.clone()])),
         }
     }
-    let mut places = Places { held, overlooked, at: HashMap::with_capacity(ordered.len()) };
     for (gap, events) in by_gap {
         let found = positions(tx, room, gap, events, kept)?;
         let past = |(event_id, pos)| (event_id, Past { gap, pos, is_within: false });
@@ -359,6 +427,7 @@ struct Step<'a> {
     at_hand: &'a mut AtHand,
     missing: &'a mut Missing,
     followers: &'a HashMap<&'a str, Vec<&'a Arc<Pdu>>>,
+    recommendations: &'a Recommendations<'a>,
 }
 
 impl Step<'_> {
@@ -399,14 +468,21 @@ impl Step<'_> {
             transaction: None,
             is_new: false,
         };
-        let event = match &verdict {
+        let outcome = match verdict {
+            Err(denied) => Outcome::Rejected(denied),
             // What was refused stays refused.
-            Ok(()) if !was_rejected => fill_in(self.tx, self.room, arrival, past)?,
-            _ => pass_over(self.tx, self.room, arrival, past.gap)?,
+            Ok(()) if was_rejected => Outcome::Known,
+            Ok(()) if self.recommendations.has_refused(pdu)? => Outcome::NotRecommended,
+            Ok(()) => Outcome::Accepted,
+        };
+        let event = match placed_as(&outcome) {
+            Some(status) if status != EventStatus::Accepted => {
+                set_aside(self.tx, self.room, arrival, status, Some(past))?
+            }
+            _ => fill_in(self.tx, self.room, arrival, past)?,
         };
         self.at_hand.put(&event);
-        let accepted = if was_rejected { Outcome::Known } else { Outcome::Accepted };
-        Ok(verdict.map_or_else(Outcome::Rejected, |()| accepted))
+        Ok(outcome)
     }
 
     /// The state before the event, and whether it lacks members: from what it follows if all of that is here, else as given, else
@@ -452,10 +528,14 @@ impl Step<'_> {
             }
             let here = gap::follower(self.tx, self.room.num, &at.event_id)?;
             if let Some(follower) = here {
-                // The state before one that is not shown is the word of who told it.
-                let is_shown = follower.header.status == EventStatus::Accepted;
+                // The state before one that is not shown is the word of who told it; but one of the past was judged as this one is.
+                let is_credible = match follower.header.status {
+                    EventStatus::Accepted => true,
+                    EventStatus::SoftFailed => follower.header.is_filled_in,
+                    EventStatus::Rejected | EventStatus::Outlier => false,
+                };
                 let alone =
-                    is_shown && follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
+                    is_credible && follower.header.prev.is_empty() && follower.pdu()?.prev_events.len() == 1;
                 return Ok(alone.then_some(Side {
                     snapshot: follower.header.state_before,
                     lacks_members: follower.header.partial_state,

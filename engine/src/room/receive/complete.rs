@@ -27,8 +27,9 @@ use crate::{
     stream::Touch,
 };
 
-/// How many rejected events are judged again, the first ones. Who lacks members rejects few that are allowed; and each that is
-/// taken in may have a gap before it, so that a multitude would use up the positions that one batch can take.
+/// How many rejected events that came live are judged again, the first ones. Who lacks members rejects few that are allowed; and each
+/// that is taken in may have a gap before it, so that a multitude would use up the positions that one batch can take. History that was
+/// rejected gets no place in the timeline by that, and all of it is judged again.
 pub(super) const REJECTED_JUDGED_MAX: usize = 200;
 
 /// Puts the whole state before the join, `given`, in the place of the one that lacked members, and what followed on top.
@@ -171,7 +172,7 @@ struct Judged {
     withdrawn: Vec<EventNum>,
     /// How many are part of the room that were not.
     reinstated: usize,
-    /// How many were looked at that had been rejected.
+    /// How many were looked at that had been rejected as they came live.
     rejected: usize,
     /// Whether this server has entered the room anew since: what came before that is at no end of it.
     is_left: bool,
@@ -230,8 +231,9 @@ impl Judged {
     fn status(&mut self, tx: &mut Tx, room: &RoomCtx, event: &Event, before: NodeId) -> Result<EventStatus> {
         let was = event.header.status;
         let was_rejected = was == EventStatus::Rejected;
-        self.rejected += usize::from(was_rejected);
-        let is_left_out = was_rejected && self.rejected > REJECTED_JUDGED_MAX;
+        let takes_share = was_rejected && !event.header.is_filled_in;
+        self.rejected += usize::from(takes_share);
+        let is_left_out = takes_share && self.rejected > REJECTED_JUDGED_MAX;
         if is_left_out || !is_allowed(tx, room, event, before)? {
             return Ok(EventStatus::Rejected);
         }

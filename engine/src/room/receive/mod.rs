@@ -72,7 +72,7 @@ pub enum Outcome {
     Known,
     /// It was stored as one that stands outside of the graph.
     Stored,
-    /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed.
+    /// The rules allow it, and the room's policy server has not signed it: as if it were soft-failed. So it is with history.
     NotRecommended,
     /// It is of the room's past, though it was told as what lies between what is here and what has come, or as what is missing in a
     /// later gap, or was sent when this server had come in behind it, as what the room denies by now may have been: nothing of it is
@@ -363,7 +363,7 @@ pub(crate) fn receive(
     let event = match placed_as(&outcome) {
         None => return Ok(outcome),
         Some(EventStatus::Accepted) => accept(tx, room, arrival)?,
-        Some(status) => set_aside(tx, room, arrival, status)?,
+        Some(status) => set_aside(tx, room, arrival, status, None)?,
     };
     unchecked::note_adopted(tx, &event, stands_on_adopted);
     at_hand.put(&event);
@@ -409,8 +409,8 @@ fn judge_by_room(
     Ok(Outcome::Accepted)
 }
 
-/// What becomes of it if it may be history, which neither concerns: what they deny is then shown where it belongs, once something leads
-/// to it.
+/// What becomes of it if it may be history, which the current state does not concern: what that denies is then shown where it belongs,
+/// once something leads to it. The policy server is asked about it again then.
 fn unless_past(reader: &Reader, room: &RoomCtx, pdu: &Pdu, outcome: Outcome) -> Result<Outcome> {
     let is_denied = placed_as(&outcome) == Some(EventStatus::SoftFailed);
     let is_past = is_denied && entrance::may_be_missing(reader, room, pdu)?;

@@ -127,6 +127,17 @@ pub struct RemoteDeviceList {
     pub counted_since_ms: u64,
     /// How many ids that no device here had before were told of the user since.
     pub new_ids: u32,
+    /// Whether somebody has asked for the list while it was stale: they were answered by the user's server, or not at all.
+    pub is_awaited: bool,
+}
+
+/// A row of before it was noted who asked for a stale list.
+#[derive(Deserialize)]
+struct RemoteDeviceListUnasked {
+    stream_id: u64,
+    is_stale: bool,
+    counted_since_ms: u64,
+    new_ids: u32,
 }
 
 /// A row of before new ids were counted.
@@ -142,10 +153,15 @@ impl Value for RemoteDeviceList {
     }
 
     fn read(bytes: &Bytes) -> Option<Self> {
-        // A record is read whole or not at all, so that neither is taken for the other.
-        read_record(bytes).or_else(|| {
+        // A record is read whole or not at all, so that none is taken for another. Of a stale list of before somebody may have asked.
+        let unasked = || {
+            let RemoteDeviceListUnasked { stream_id, is_stale, counted_since_ms, new_ids } =
+                read_record(bytes)?;
+            Some(Self { stream_id, is_stale, counted_since_ms, new_ids, is_awaited: is_stale })
+        };
+        read_record(bytes).or_else(unasked).or_else(|| {
             let RemoteDeviceListBefore { stream_id, is_stale } = read_record(bytes)?;
-            Some(Self { stream_id, is_stale, ..Self::default() })
+            Some(Self { stream_id, is_stale, is_awaited: is_stale, ..Self::default() })
         })
     }
 }
@@ -157,13 +173,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_before_are_read_as_those_of_which_no_new_id_was_told() {
-        let list = RemoteDeviceList { stream_id: 700, is_stale: true, ..RemoteDeviceList::default() };
-        let now = list.encoded().bytes;
-        assert_eq!(RemoteDeviceList::read(&now), Some(list.clone()));
-        // What was added stands behind the rest: two zeros here.
-        assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 2)), Some(list));
-        assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 1)), None);
+    fn lists_of_before_are_read_as_those_of_which_no_new_id_was_told_and_that_somebody_may_wait_for() {
+        for is_stale in [true, false] {
+            let list = RemoteDeviceList {
+                stream_id: 700,
+                is_stale,
+                is_awaited: is_stale,
+                ..RemoteDeviceList::default()
+            };
+            let now = list.encoded().bytes;
+            assert_eq!(RemoteDeviceList::read(&now), Some(list.clone()));
+            // What was added stands behind the rest: a flag, and before that two numbers that are zero here.
+            assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 1)), Some(list.clone()));
+            assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 2)), None);
+            assert_eq!(RemoteDeviceList::read(&now.slice(..now.len() - 3)), Some(list));
+        }
     }
 
     #[test]

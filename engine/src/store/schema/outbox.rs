@@ -187,7 +187,7 @@ pub enum OutgoingEdu {
     DeviceList(UserNum, TextNum),
     /// The cross-signing keys of a user of this server changed.
     SigningKeys(UserNum),
-    /// An event that came into a room while the server was on its way there.
+    /// An event that came into a room while the server was on its way there, or that it refused when it was told of it.
     Event(EventNum),
 }
 

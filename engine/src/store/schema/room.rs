@@ -57,7 +57,7 @@ keyspaces! { TABLE:
     31 GAPS: Events, (RoomNum, StreamPos) => StreamPos;
     #[doc = "The events of a room, in the order in which they came, whose state is known in part only, since a join that left members out."]
     32 PARTIAL_STATES: Events, (RoomNum, StreamPos) => EventNum;
-    #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, or members that became known."]
+    #[doc = "A room's current state since a position at which it changed by no event that came then: history that healed a fork, members that became known, or a repair."]
     33 STATE_CHANGES: Events, (RoomNum, StreamPos) => NodeId;
     #[doc = "The state events that have an event, other than the create event, among their auth events, each with its entry of the state: the way up an auth chain."]
     34 CITATIONS: Events, (RoomNum, EventNum, EventNum) => StateKeyId;
@@ -163,7 +163,7 @@ impl EventHeader {
 pub enum EventStatus {
     /// Part of the room.
     Accepted,
-    /// Allowed where it stands, not by the room's current state: not shown to clients, not built upon.
+    /// Allowed where it stands, not by the room's current state, or not signed by its policy server: not shown to clients, not built upon.
     SoftFailed,
     /// Refused.
     Rejected,

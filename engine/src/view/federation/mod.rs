@@ -4,6 +4,7 @@
 //! [`EventIds`]), so that nobody has to hold the hundred thousand events of a large room's state at once.
 //! Specification: server-server API.
 
+mod absent_policy_lists;
 mod answered_transaction;
 mod backfill;
 mod countersign_join;
@@ -20,6 +21,7 @@ mod hierarchy;
 mod incoming_room;
 mod is_accepted;
 mod is_joined;
+mod is_to_be_reminded;
 mod is_untold;
 mod join_state;
 mod make_invite;
@@ -29,6 +31,7 @@ mod out_of_band_membership;
 mod parked_pdus;
 mod pdus;
 mod peer_event_by_timestamp;
+mod policy_opinion;
 mod policy_signature;
 mod pruned_events;
 mod servers_in_room;
@@ -46,7 +49,8 @@ mod way_into_room;
 #[cfg(test)]
 mod tests;
 
-pub use crate::room::handshake::Handshake;
+pub use crate::room::{handshake::Handshake, policy_lists::PolicyRefusal};
+pub use absent_policy_lists::AbsentPolicyLists;
 pub use answered_transaction::AnsweredTransaction;
 pub use backfill::{BACKFILL_LIMIT_MAX, Backfill};
 pub use countersign_join::CountersignJoin;
@@ -67,6 +71,7 @@ pub use hierarchy::{Hierarchy, PeerHierarchy};
 pub use incoming_room::IncomingRoom;
 pub use is_accepted::IsAccepted;
 pub use is_joined::IsJoined;
+pub use is_to_be_reminded::IsToBeReminded;
 pub use is_untold::{IsUntold, IsUntoldOfEnd, UntoldEnds};
 pub use join_state::{JoinAnswer, JoinState};
 pub use make_invite::{Invite, MakeInvite};
@@ -78,6 +83,7 @@ pub use parked_pdus::{
 };
 pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
+pub use policy_opinion::{Opinion, PolicyOpinion, ProtectedRoom};
 pub use policy_signature::PolicySignature;
 pub use pruned_events::PrunedEvents;
 pub use servers_in_room::ServersInRoom;

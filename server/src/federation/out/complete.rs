@@ -64,7 +64,7 @@ pub struct Progress {
     pub last_error: Option<Failure>,
     /// When the next round begins, in milliseconds since the epoch.
     pub next_try_ts: Option<u64>,
-    /// The servers that gave no answer at all in the last round, and those of them that were heard from since.
+    /// The servers that gave no answer of their own in the last round, and those of them that were heard from since.
     #[serde(skip)]
     unreached: Vec<String>,
     #[serde(skip)]
@@ -324,7 +324,7 @@ async fn complete_by(
     });
     let received = |bytes| note(&|progress| progress.bytes_received = bytes);
     let told = whole_state(ctx, server, &room.room_id, &room.join_event_id, received).await;
-    if told.as_ref().is_err_and(RemoteError::is_silence) {
+    if told.as_ref().is_err_and(RemoteError::is_outage) {
         note(&|progress| progress.unreached.push(server.to_owned()));
         ctx.federation.unreached.note(server, Instant::now().into_std());
     }

@@ -76,6 +76,17 @@ impl RemoteError {
         matches!(self, RemoteError::Timeout | RemoteError::Unreachable(_))
     }
 
+    /// Whether the server itself has not answered: nothing did, or what stands before a server that is down speaks for it. One that says
+    /// so of itself cannot tell for now, which comes to the same.
+    pub fn is_outage(&self) -> bool {
+        const OUTAGES: [StatusCode; 3] =
+            [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        match self {
+            RemoteError::Refused { status, .. } => OUTAGES.contains(status),
+            failure => failure.is_silence(),
+        }
+    }
+
     /// An answer that is not taken, which is counted. `cause` is a sentence.
     pub fn bad_answer(reason: &'static str, cause: impl Into<String>) -> RemoteError {
         refusals::answer(reason);
@@ -140,6 +151,23 @@ mod tests {
         assert_eq!(error(&long, &none).1, "a".repeat(ERROR_CHARS_MAX));
         let headers = HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static("7"))]);
         assert_eq!(error("", &headers).2, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_server_is_out_where_nothing_answers_or_something_in_its_stead() {
+        let answered = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            RemoteError::of_answer(status, &HeaderMap::new(), body.as_bytes()).is_outage()
+        };
+        for status in [502, 503, 504] {
+            assert!(answered(status, "<html>Bad Gateway</html>"), "{status}");
+            assert!(answered(status, r#"{"errcode":"M_UNKNOWN","error":"Not now"}"#), "{status}");
+        }
+        for status in [400, 403, 404, 429, 500, 501] {
+            assert!(!answered(status, r#"{"errcode":"M_UNKNOWN","error":"No"}"#), "{status}");
+        }
+        assert!(RemoteError::Timeout.is_outage() && RemoteError::Unreachable(String::new()).is_outage());
+        assert!(!RemoteError::BadAnswer(String::new()).is_outage() && !RemoteError::NoPlace.is_outage());
     }
 
     #[test]

@@ -12,12 +12,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warren_engine::Outcome;
 use warren_engine::core::checked::{MissingKey, PduCheck};
 use warren_engine::core::json::AtMost;
-use warren_engine::core::version::RoomVersion;
 use warren_engine::fetching::{self, Begun, Ended, Round};
 use warren_engine::intake::{Answer, Intake, Next, Question};
 use warren_engine::view::Frontier;
@@ -25,16 +23,15 @@ use warren_engine::view::federation::{ParkedOrigins, ParkedRooms, UnknownEvents}
 
 use super::RemoteError;
 use super::ask::{Ask, escaped, path};
-use super::auth_chain::auth_chain;
+use super::asking::{Asking, ask_servers};
 use super::check::check_intake;
 use super::early_receipts::settle;
 use super::ends::begin_to_merge;
 use super::fetches::{Errand, Left, Turn};
 use super::guests;
-use super::keys::{Cause, asked_again, ensure_keys, is_here};
-use super::policy::ask_about;
-use super::pruned;
-use super::single_events::{ask_for_events, events};
+use super::keys::{Cause, asked_again, is_here};
+use super::policy;
+use super::single_events::events;
 use super::state_memory::Share;
 use super::unchecked;
 use crate::context::Context;
@@ -44,10 +41,6 @@ use crate::worker;
 
 /// Time for one round in a room: a server that answers slowly must not keep one of the places for long.
 const ROUND_TIME_MAX: Duration = Duration::from_secs(3 * 60);
-
-/// How long history that a client waits for is held up by keys. A server that is gone gives none, and the rest of ten seconds
-/// is for what is before its users' events.
-const KEYS_AWAITED_MAX: Duration = Duration::from_secs(4);
 
 /// Up to so many missing events of a state are asked for one by one; beyond that the whole state comes cheaper.
 const STATE_EVENTS_SINGLE_MAX: usize = 50;
@@ -75,7 +68,8 @@ pub async fn take_in(
         true => Cause::Kept(server.clone()),
         false => Cause::told(server),
     });
-    let mut asking = Asking { is_awaited, ..Asking::of(cause, servers) };
+    let mut asking = Asking::of(cause, servers);
+    asking.is_awaited = is_awaited;
     drive(ctx, intake, &mut asking).await?;
     Ok(asking.lacks(ctx))
 }
@@ -111,17 +105,15 @@ async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> 
                     settle(ctx, intake.room_id()).await?;
                 }
             }
+            Next::Ask(Question::PolicySignature(wanted)) if !asking.servers.is_empty() => {
+                policy::ask_for(ctx, intake, wanted).await;
+            }
             Next::Ask(question) => {
-                let answer = match &question {
-                    _ if asking.servers.is_empty() => Answer::Nothing,
-                    Question::PolicySignature(wanted) => match intake.event(&wanted.event_id).cloned() {
-                        Some(event) => ask_about(ctx, wanted, &event).await,
-                        None => Answer::Nothing,
-                    },
-                    _ => {
-                        let room = (intake.room_id(), intake.version());
-                        ask_servers(ctx, room, asking, &question).await?
-                    }
+                let answer = if asking.servers.is_empty() {
+                    Answer::Nothing
+                } else {
+                    let room = (intake.room_id(), intake.version());
+                    ask_servers(ctx, room, asking, &question).await?
                 };
                 // It may tell a whole state.
                 tokio::task::block_in_place(|| intake.answered(question, answer));
@@ -215,6 +207,7 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     let servers = std::mem::take(&mut round.servers);
     // What was taken in by then is; the rest goes on waiting.
     let mut asking = Asking::of(Some(Cause::Sent(origin.clone())), &servers);
+    asking.is_patient = !round.goes_without_keys();
     if let Ok(taken) = timeout(ROUND_TIME_MAX, drive(ctx, &mut round.intake, &mut asking)).await {
         taken?;
     }
@@ -230,13 +223,14 @@ async fn fetch_for(ctx: &Arc<Context>, Errand { room_id, origin }: &Errand) -> R
     if has_got_on {
         return Ok(Left::More);
     }
-    if servers.contains(origin) && !asking.servers.contains(origin) {
+    if asking.away.contains(origin) {
         ctx.federation.unreached.note(origin, Instant::now());
     }
+    let was_patient = asking.was_patient;
     let lacks = asking.lacks(ctx);
     let keys_at = lacks.iter().filter_map(|key| asked_again(ctx, &key.server_name)).min();
-    // What lacks none gains nothing by that.
-    let goes_without_ms = goes_without_keys_ms.filter(|_| !lacks.is_empty());
+    // What lacks neither keys nor what its own tellers deny gains nothing by that.
+    let goes_without_ms = goes_without_keys_ms.filter(|_| was_patient || !lacks.is_empty());
     let without_at = goes_without_ms.map(|pause_ms| Instant::now() + Duration::from_millis(pause_ms));
     Ok(Left::Something { lacks, keys_at, without_at })
 }
@@ -250,219 +244,6 @@ pub fn servers_to_ask<'a>(
     Ok(fetching::servers_to_ask(&ctx.engine, room_id, first)?)
 }
 
-/// Who is asked for an intake, and the memory that the states take that were told, until all is taken in.
-struct Asking {
-    /// Why keys are asked for; nothing where nobody is asked.
-    cause: Option<Cause>,
-    servers: Vec<String>,
-    memory: Vec<Share>,
-    /// The keys that were asked for.
-    keys: Vec<MissingKey>,
-    /// Whether a client waits for what comes of it.
-    is_awaited: bool,
-    /// Whether some of the servers are asked no more, since they gave no answer at all.
-    lacks_servers: bool,
-}
-
-impl Asking {
-    fn of(cause: Option<Cause>, servers: &[String]) -> Asking {
-        Asking {
-            cause,
-            servers: servers.to_vec(),
-            memory: Vec::new(),
-            keys: Vec::new(),
-            is_awaited: false,
-            lacks_servers: false,
-        }
-    }
-
-    /// The keys that were asked for and are not here.
-    fn lacks(self, ctx: &Context) -> Vec<MissingKey> {
-        let mut lacks = self.keys;
-        lacks.retain(|key| !is_here(ctx, key));
-        lacks
-    }
-}
-
-/// Fetches keys for what a client waits for. Those of a server that takes its time go on being fetched, for the next one.
-async fn keys_in_time(ctx: &Arc<Context>, cause: &Cause, keys: &[MissingKey]) {
-    let (done, when_done) = oneshot::channel::<()>();
-    let (work, cause, keys) = (ctx.clone(), cause.clone(), keys.to_vec());
-    worker::run(ctx, "fetching of keys", async move {
-        ensure_keys(&work, &cause, &keys).await;
-        drop(done);
-    });
-    drop(timeout(KEYS_AWAITED_MAX, when_done).await);
-}
-
-/// Asks one server after the other until one knows. One that gives no answer at all is not asked again: each time would take
-/// as long. Others than who has sent what is to be taken in are not asked for all that this names.
-async fn ask_servers(
-    ctx: &Arc<Context>,
-    (room_id, version): (&str, &'static RoomVersion),
-    Asking { cause, servers, memory, keys: asked_for, is_awaited, lacks_servers }: &mut Asking,
-    question: &Question,
-) -> Result<Answer, ApiError> {
-    if let (Question::Keys { keys }, Some(cause)) = (question, &cause) {
-        asked_for.extend_from_slice(keys);
-        match *is_awaited {
-            true => keys_in_time(ctx, cause, keys).await,
-            false => ensure_keys(ctx, cause, keys).await,
-        }
-        return Ok(Answer::Keys);
-    }
-    let origin = match cause.as_ref() {
-        Some(Cause::Sent(origin)) => Some(origin),
-        _ => None,
-    };
-    let own_name = ctx.engine.server_name();
-    let asked = question.asked_of(servers).into_iter().filter(|server| *server != own_name);
-    let (first, others): (Vec<String>, Vec<String>) =
-        asked.partition(|server| origin.is_none_or(|origin| server == origin));
-    let room = (room_id, version);
-    let mut heard = ask_each(ctx, room, &first, memory, question).await?;
-    if matches!(heard.answer, Answer::Nothing)
-        && !others.is_empty()
-        && let Some(origin) = origin
-    {
-        let others = (origin.as_str(), others.as_slice(), *lacks_servers);
-        ask_others(ctx, room, others, memory, question, &mut heard).await?;
-    }
-    if let (Question::MissingEvents { .. }, Answer::Events(events)) = (question, &mut heard.answer) {
-        let servers = (servers.as_slice(), heard.told_by.as_deref());
-        let admitted =
-            || origin.is_none_or(|origin| ctx.federation.others.admit(room_id, origin, question).is_some());
-        pruned::replace(ctx, room, servers, events, admitted).await?;
-    }
-    *lacks_servers |= !heard.silent.is_empty();
-    servers.retain(|server| !heard.silent.contains(server));
-    // One of several that this server chose to ask says nothing for all that might be asked.
-    Ok(heard.all_told(*lacks_servers || origin.is_none()))
-}
-
-/// Asks others because of what `origin` has sent, which has told nothing, as far as they may be asked.
-async fn ask_others(
-    ctx: &Arc<Context>,
-    room: (&str, &'static RoomVersion),
-    (origin, others, lacks_servers): (&str, &[String], bool),
-    memory: &mut Vec<Share>,
-    question: &Question,
-    heard: &mut Heard,
-) -> Result<(), ApiError> {
-    // They are not asked again for what none of them knew a while ago.
-    let mut denied = ctx.federation.others.unknown(room.0, &heard.events);
-    if let Some(question) = ctx.federation.others.admit(room.0, origin, question) {
-        let mut of_others = ask_each(ctx, room, others, memory, &question).await?;
-        // Who did not say may have it, and is asked again.
-        if heard.is_in_vain && of_others.is_in_vain && of_others.is_denied && !lacks_servers {
-            ctx.federation.others.asked_in_vain(room.0, &question);
-        }
-        heard.silent.append(&mut of_others.silent);
-        heard.told_by = of_others.told_by;
-        heard.answer = of_others.answer;
-        heard.is_in_vain &= of_others.is_in_vain;
-        if heard.is_denied || of_others.is_denied {
-            denied.append(&mut of_others.events);
-        }
-    }
-    heard.is_denied |= !denied.is_empty();
-    heard.events = denied;
-    Ok(())
-}
-
-/// What came of asking servers.
-struct Heard {
-    answer: Answer,
-    /// Who gave it.
-    told_by: Option<String>,
-    /// Those that gave no answer at all.
-    silent: Vec<String>,
-    /// Whether all have answered, and know nothing.
-    is_in_vain: bool,
-    /// Whether one has.
-    is_denied: bool,
-    /// The events that all of them were asked for.
-    events: Vec<Arc<str>>,
-}
-
-impl Heard {
-    /// The answer of all together.
-    fn all_told(self, lacks_servers: bool) -> Answer {
-        match self.answer {
-            Answer::Nothing
-                if self.is_denied && self.is_in_vain && !lacks_servers && !self.events.is_empty() =>
-            {
-                Answer::Denied { event_ids: self.events }
-            }
-            answer => answer,
-        }
-    }
-}
-
-/// Asks one server after the other until one knows.
-async fn ask_each(
-    ctx: &Arc<Context>,
-    room: (&str, &'static RoomVersion),
-    servers: &[String],
-    memory: &mut Vec<Share>,
-    question: &Question,
-) -> Result<Heard, ApiError> {
-    let events = match question {
-        Question::Events { event_ids } => event_ids.clone(),
-        _ => Vec::new(),
-    };
-    let (answer, told_by, silent) = (Answer::Nothing, None, Vec::new());
-    let mut heard = Heard { answer, told_by, silent, is_in_vain: true, is_denied: false, events };
-    for server in servers {
-        match ask_server(ctx, room, server, memory, question).await? {
-            Ok(Answer::Nothing) => heard.is_denied = true,
-            Ok(Answer::Events(events)) if events.is_empty() => heard.is_denied = true,
-            Ok(answer) => {
-                let told_by = Some(server.clone());
-                return Ok(Heard { answer, told_by, is_in_vain: false, ..heard });
-            }
-            // By this server's operator it is none of those to be asked.
-            Err(RemoteError::NotAdmitted(_)) => {}
-            Err(failure) => {
-                tracing::debug!(server, room_id = room.0, %failure, "a server does not tell what is missing");
-                heard.is_in_vain = false;
-                if failure.is_silence() {
-                    heard.silent.push(server.clone());
-                }
-            }
-        }
-    }
-    Ok(heard)
-}
-
-async fn ask_server(
-    ctx: &Arc<Context>,
-    (room_id, version): (&str, &'static RoomVersion),
-    server: &str,
-    memory: &mut Vec<Share>,
-    question: &Question,
-) -> Result<Asked, ApiError> {
-    Ok(match question {
-        // It is not for these servers.
-        Question::Keys { .. } | Question::PolicySignature(_) => Ok(Answer::Nothing),
-        Question::MissingEvents { latest } => missing_events(ctx, server, room_id, latest).await?,
-        Question::State { event_id } | Question::OtherState { event_id, .. } => {
-            state(ctx, server, room_id, event_id).await?.map(|told| {
-                memory.extend(told.memory);
-                told.answer
-            })
-        }
-        Question::Events { event_ids } => ask_for_events(ctx, server, version, event_ids).await,
-        Question::AuthChain { event_id } => {
-            let told = auth_chain(ctx, server, (room_id, version), event_id).await?;
-            told.map(|(answer, of_answer)| {
-                memory.push(of_answer);
-                answer
-            })
-        }
-    })
-}
-
 /// What a server answers, unless something fails here.
 pub type Asked = Result<Answer, RemoteError>;
 
@@ -472,7 +253,7 @@ struct Between {
     events: AtMost<Box<RawValue>, MISSING_EVENTS_MAX>,
 }
 
-async fn missing_events(
+pub async fn missing_events(
     ctx: &Context,
     server: &str,
     room_id: &str,
@@ -510,7 +291,7 @@ struct StateIds {
 /// A state that a server tells, and the memory that it takes.
 pub struct ToldState {
     pub answer: Answer,
-    memory: Vec<Share>,
+    pub memory: Vec<Share>,
 }
 
 /// The state before an event, with those of its events that are not here.

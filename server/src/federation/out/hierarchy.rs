@@ -165,7 +165,7 @@ async fn answers(ctx: &Arc<Context>, user_id: &str, questions: Vec<Question>) ->
             (question.room_id, told.unwrap_or_default())
         }
     });
-    let mut told: HashMap<Arc<str>, Told> = worker::side_by_side(asks).await.into_iter().collect();
+    let mut told: HashMap<Arc<str>, Told> = worker::side_by_side(ctx, asks).await.into_iter().collect();
     // None is left open, or the walk would not get on.
     questions
         .into_iter()

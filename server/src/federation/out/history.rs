@@ -2,9 +2,11 @@
 //!
 //! Invariant: a client waits a bounded time, and gets what there is then; what was begun for it goes on, once for each room, so that
 //! what comes later is there when it asks again. A server that is silent keeps nothing back that another one has. What one lacks, and
-//! another has, is not put before what is less deep (`lacking`).
+//! another has, is not put before what is less deep (`lacking`). What the room's policy server has not answered about is not put anywhere
+//! yet, and the gap left alone for a minute.
 
 mod lacking;
+mod pages;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
@@ -14,24 +16,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ruma_common::ServerName;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use warren_engine::Outcome;
 use warren_engine::core::checked::MissingKey;
 use warren_engine::core::filter::LIMIT_MAX;
-use warren_engine::core::json::AtMost;
 use warren_engine::core::version::RoomVersion;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{EventsNotInGraph, IncomingRoom};
 use warren_engine::view::{HistoryGap, OpenGap, StreamToken};
 
 use self::lacking::{Elsewhere, Told, told_elsewhere};
-use super::RemoteError;
-use super::ask::{Ask, escaped, path};
+pub(super) use self::pages::page_in_time;
 use super::complete::until_whole;
-use super::fetch::{bytes_of, servers_to_ask, take_in};
+use super::fetch::{servers_to_ask, take_in};
 use super::keys::put_off;
 use super::pruned;
 use super::silences::Silences;
@@ -309,11 +307,6 @@ async fn fill_all(ctx: &Arc<Context>, stretch: &Stretch) -> Result<(), ApiError>
 /// Events that came and are no part of the room, with what they follow.
 type LeftBehind = BTreeMap<Arc<str>, Vec<Arc<str>>>;
 
-#[derive(Deserialize)]
-struct Page {
-    pdus: AtMost<Box<RawValue>, EVENTS_MAX>,
-}
-
 /// What came of asking one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -323,6 +316,8 @@ pub(super) enum Asked {
     InVain,
     /// It has not answered yet.
     Late,
+    /// The room's policy server has not answered about what it gave, and would not about what others give.
+    Unsigned,
 }
 
 /// Asks one server after the other for what is missing, those that do not answer soon once more when all others were of no help.
@@ -342,6 +337,7 @@ async fn fill_gap(
     for server in quick {
         match fill_by(&sources, gap, (&server, ANSWER_TIME_MAX), begun).await? {
             Asked::Helped => return Ok(true),
+            Asked::Unsigned => return Ok(false),
             Asked::InVain => {}
             Asked::Late => late.push(server),
         }
@@ -353,8 +349,8 @@ async fn fill_gap(
             break;
         }
         let asked = fill_by(&sources, gap, (&server, left), begun).await?;
-        if asked == Asked::Helped {
-            return Ok(true);
+        if matches!(asked, Asked::Helped | Asked::Unsigned) {
+            return Ok(asked == Asked::Helped);
         }
     }
     Ok(false)
@@ -449,6 +445,10 @@ async fn fill_by(
         told.add(version, page);
         let elsewhere = told_elsewhere(sources, server, (&next, is_full), &told).await?;
         let taken = take_in_told(sources, server, (&told, &elsewhere), begun).await?;
+        // Nothing of it is left behind: it is asked for again when the gap is.
+        if taken.is_unsigned {
+            return Ok(Asked::Unsigned);
+        }
         left = taken.left;
         is_late = taken.lacks.is_none();
         lacks = taken.lacks.unwrap_or(lacks);
@@ -482,6 +482,8 @@ struct Taken {
     left: LeftBehind,
     /// The keys that were lacking, if there was time to tell.
     lacks: Option<Vec<MissingKey>>,
+    /// Whether some of it waits for the room's policy server.
+    is_unsigned: bool,
 }
 
 /// Takes in what a server has told, together with what others have of what it lacks.
@@ -501,10 +503,20 @@ async fn take_in_told(
         .chain(elsewhere.servers_beside(server).map(String::as_str))
         .map(str::to_owned)
         .collect();
-    let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: None };
+    let mut taken = Taken { is_help: false, left: LeftBehind::new(), lacks: None, is_unsigned: false };
     for (pdus, is_all_its_own) in attempts {
         let mut intake = Intake::of_history(sources.room_id.to_owned(), sources.version, pdus);
         let lacks = timeout(TAKE_IN_TIME_MAX, take_in(ctx, &mut intake, &servers)).await.ok().transpose()?;
+        // What is of another gap's past is noted there now.
+        let is_help = intake.outcomes.values().any(|outcome| {
+            use Outcome::{Accepted, NotRecommended, Past, Rejected};
+            matches!(outcome, Accepted | Rejected(_) | NotRecommended | Past)
+        });
+        if intake.lacks_signatures() {
+            // Others would tell the same. The policy server may have been slow, and be asked about the rest at once.
+            let is_unsigned = !is_help || intake.is_policy_server_silent();
+            return Ok(Taken { is_help, is_unsigned, ..taken });
+        }
         if lacks.is_none() && is_all_its_own {
             histories.note_silence(server, true);
         }
@@ -519,51 +531,11 @@ async fn take_in_told(
         }
         taken.left = left;
         taken.lacks = lacks.or(taken.lacks);
-        // What is of another gap's past is noted there now.
-        let is_help =
-            |outcome: &Outcome| matches!(outcome, Outcome::Accepted | Outcome::Rejected(_) | Outcome::Past);
-        if intake.outcomes.values().any(is_help) {
+        if is_help {
             return Ok(Taken { is_help: true, ..taken });
         }
     }
     Ok(taken)
-}
-
-/// A page of history of a server, if it tells one in time; of one that does not that is remembered.
-pub(super) async fn page_in_time(
-    ctx: &Context,
-    server: &str,
-    room_id: &str,
-    event_ids: &[Arc<str>],
-    time_max: Duration,
-) -> Result<Vec<Bytes>, Asked> {
-    let (histories, begun) = (&ctx.federation.histories, Instant::now());
-    let answer = timeout(time_max, page_before(ctx, server, room_id, event_ids)).await;
-    let is_unreachable = matches!(answer, Ok(Err(RemoteError::Unreachable(_) | RemoteError::Timeout)));
-    histories.note_silence(server, is_unreachable || begun.elapsed() >= ANSWER_TIME_MAX);
-    match answer {
-        Ok(Ok(page)) => Ok(page),
-        Ok(Err(error)) => {
-            tracing::debug!(server, room_id, %error, "a server gives no history");
-            Err(Asked::InVain)
-        }
-        Err(_) => Err(Asked::Late),
-    }
-}
-
-/// A page of history: these events and what is before them.
-async fn page_before(
-    ctx: &Context,
-    server: &str,
-    room_id: &str,
-    event_ids: &[Arc<str>],
-) -> Result<Vec<Bytes>, RemoteError> {
-    let mut target = format!("{}?limit={EVENTS_MAX}", path("v1/backfill/{roomId}", &[room_id]));
-    for event_id in event_ids {
-        target.push_str(&format!("&v={}", escaped(event_id)));
-    }
-    let page: Page = Ask::get(server, target).for_events().read(ctx).await?;
-    Ok(page.pdus.0.into_iter().map(bytes_of).collect())
 }
 
 #[cfg(test)]

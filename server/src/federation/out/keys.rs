@@ -430,10 +430,7 @@ fn is_news(ctx: &Context, server_name: &str, key: &ServerKey) -> bool {
     match ctx.engine.read(&StandingOfKey { server_name, key_id: &key.key_id }) {
         Ok(KeyStanding::Known(known)) => {
             let has_lapsed = !known.is_old && known.valid_until_ts <= ctx.engine.now_ms();
-            // What is still to come is not taken from anybody for an own key that was lost.
-            let is_taken =
-                server_name != ctx.engine.server_name() || key.valid_until_ts <= ctx.engine.now_ms();
-            has_lapsed && is_taken && known.valid_until_ts < key.valid_until_ts
+            has_lapsed && known.valid_until_ts < key.valid_until_ts
         }
         Ok(KeyStanding::NeverTrusted) => false,
         Ok(KeyStanding::Unknown) | Err(_) => true,

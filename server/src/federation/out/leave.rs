@@ -9,7 +9,7 @@ use warren_engine::approach::{Approach, Change};
 use warren_engine::command::LeaveOutOfBand;
 use warren_engine::view::federation::{Handshake, OpenMembership, SignedEvent};
 
-use super::membership::{hand_in, next_event, no_help, take_in_own, takes_part};
+use super::membership::{hand_in_leave, next_event, no_help, take_in_own, takes_part};
 use crate::context::Context;
 use crate::http::ApiError;
 
@@ -51,7 +51,7 @@ async fn leave_elsewhere(
 ) -> Option<(String, SignedEvent)> {
     let mut approach = Approach::new(change.clone(), Handshake::Leave, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
-        match hand_in(ctx, &server, "send_leave", "", change, &event).await {
+        match hand_in_leave(ctx, &server, change, &event).await {
             Ok(_) => return Some((server, event)),
             Err(why) => no_help(&mut approach, &server, why.into()),
         }

@@ -27,6 +27,9 @@ use crate::http::ApiError;
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// How long one server may take for each part of a leave: of the time for which the user waits something has to be left for others.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(4);
+
 /// How long a user who comes in waits until what a server has let in can be judged here.
 pub const JUDGED_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -175,8 +178,27 @@ async fn ask_for_template(
     }
     let asker = Asker::User(change.user_id.clone());
     let asked = Ask::get(server, target).asked_by(&asker).for_event().read::<Template>(ctx);
-    let asked = timeout(TEMPLATE_TIME_MAX, asked).await;
-    asked.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))
+    let time_max = if handshake == Handshake::Leave { LEAVE_TIME_MAX } else { TEMPLATE_TIME_MAX };
+    within(time_max, asked).await
+}
+
+async fn within<T>(
+    time_max: Duration,
+    asked: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    let answer = timeout(time_max, asked).await;
+    answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned())))
+}
+
+/// Hands a leave in, as [`hand_in`] does. One that takes too long may have let the user go all the same, as any other that lets them
+/// go once more.
+pub async fn hand_in_leave(
+    ctx: &Context,
+    server: &str,
+    change: &Change,
+    event: &SignedEvent,
+) -> Result<StateAnswer, RemoteError> {
+    within(LEAVE_TIME_MAX, hand_in(ctx, server, "send_leave", "", change, event)).await
 }
 
 /// Hands an event in where `name` says, and with the older version of the endpoint where the newer is not known. Answers

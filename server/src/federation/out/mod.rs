@@ -7,6 +7,7 @@
 //! sign events; the rest is what local users ask for, a file for each.
 
 mod ask;
+mod asking;
 mod auth_chain;
 pub mod check;
 mod client;

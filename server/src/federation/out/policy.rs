@@ -1,10 +1,13 @@
-//! Policy servers are asked to sign events: our own before they are sent, those of other servers that come without.
+//! Policy servers are asked to sign events: our own before they are sent, those of other servers that come without, as history too.
 //!
 //! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. An event of another server is
 //! asked for once; what is not signed then is soft-failed. A policy server that is silent is left alone for a while, so that
-//! no task waits for it for each event of its rooms; nothing is soft-failed that it was not asked about: that stays parked.
+//! no task waits for it for each event of its rooms; nothing is soft-failed that it was not asked about: that stays parked. Nor is
+//! history that it has not answered about, which is asked for again when it is read. Where it is this server, nobody is asked over HTTP,
+//! and it says what it would say to others.
 //! Specification: server-server API, "Policy Servers".
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
-use warren_engine::intake::Answer;
+use warren_engine::intake::{Answer, Intake, Question};
 use warren_engine::view::federation::{PolicySignature, SignedEvent};
 use warren_engine::{Command, Error, PolicyServer, UnsignedEvent, WantedSignature};
 
@@ -23,11 +26,14 @@ use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
+use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
+use crate::worker;
 
 /// Runs a command that sends events of our users. Where a room uses a policy server, that signs them before.
 ///
-/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked, 403 if it is this server.
+/// Errors: the command's; what the policy server refused with, in its words; 502 if it cannot be asked, 403 if it is to be this server,
+/// which is none, or not by that key.
 pub async fn write<C: Command + Sync>(ctx: &Context, command: C) -> Result<C::Output, ApiError> {
     let mut signed = Vec::new();
     loop {
@@ -70,29 +76,98 @@ async fn ask_for_user(ctx: &Context, unsigned: &UnsignedEvent) -> Result<JsonObj
     ask_at_once(ctx, &unsigned.policy, unsigned.json(), Some(&asker)).await
 }
 
-/// Errors: what the user is told. Where a room names this server, which signs for no room, nobody can help but who changes that.
+/// Errors: what the user is told. Where a room names this server, and it cannot sign for it, nobody can help but who changes that.
 async fn ask_at_once(
     ctx: &Context,
     policy: &PolicyServer,
     event: &Bytes,
     asker: Option<&Asker>,
 ) -> Result<JsonObject, ApiError> {
-    if policy.name == ctx.engine.server_name() {
-        return Err(ApiError::forbidden(
-            "The room has its events signed by this server (m.room.policy), which is no policy server",
-        ));
+    if policy.name != ctx.engine.server_name() {
+        return ask(ctx, policy, event, asker).await.map_err(refusal);
     }
-    ask(ctx, policy, event, asker).await.map_err(refusal)
+    if is_own(ctx, policy) {
+        return opinion(ctx, event);
+    }
+    Err(ApiError::forbidden(match ctx.engine.policy_key() {
+        None => "The room has its events signed by this server (m.room.policy), which is no policy server",
+        Some(_) => {
+            "The room has its events signed by this server with a key (m.room.policy) that is not the one which it has as a policy server"
+        }
+    }))
+}
+
+/// Whether the policy server is this one, with the key that the room names.
+fn is_own(ctx: &Context, policy: &PolicyServer) -> bool {
+    let key = ctx.engine.policy_key();
+    policy.name == ctx.engine.server_name() && key.is_some_and(|key| policy.public_key == key.public_key())
 }
 
 /// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
 /// at all if it is not asked now.
-pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
+async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
+    match answer_about(ctx, wanted, event).await {
+        Some(answer) => Answer::PolicySignature(answer.ok()),
+        None => Answer::Nothing,
+    }
+}
+
+/// The same about an event of the past, for which there is time: nothing if what came is not about the event.
+async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
+    match answer_about(ctx, wanted, event).await {
+        Some(Ok(answer)) => Answer::PolicySignature(Some(answer)),
+        Some(Err(RemoteError::Refused { status, has_code: true, .. }))
+            if is_about_event(status) && status != StatusCode::TOO_MANY_REQUESTS =>
+        {
+            Answer::PolicySignature(None)
+        }
+        _ => Answer::Nothing,
+    }
+}
+
+/// Asks for a signature that an intake wants; of the past for all that it wants by now, side by side.
+pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSignature) {
+    let is_past = intake.is_history();
+    let others = if is_past { intake.other_signatures() } else { Vec::new() };
+    let mut asks = Vec::new();
+    for wanted in std::iter::once(wanted).chain(others) {
+        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
+        let ctx = ctx.clone();
+        asks.push(async move {
+            let answer = match is_past {
+                _ if is_own(&ctx, &wanted.policy) => own_answer(&ctx, &event),
+                true => ask_about_past(&ctx, &wanted, &event).await,
+                false => ask_about(&ctx, &wanted, &event).await,
+            };
+            (wanted, answer)
+        });
+    }
+    for (wanted, answer) in worker::side_by_side(ctx, asks).await {
+        intake.answered(Question::PolicySignature(wanted), answer);
+    }
+}
+
+/// The answer where the policy server is this one.
+fn own_answer(ctx: &Context, event: &Bytes) -> Answer {
+    match opinion(ctx, event) {
+        Ok(signatures) => Answer::PolicySignature(Some(signatures)),
+        // A fault of ours says nothing of the event.
+        Err(error) if error.status.is_server_error() => Answer::Nothing,
+        Err(_) => Answer::PolicySignature(None),
+    }
+}
+
+/// What comes of asking about an event that another server sent; nothing if it is not asked now.
+async fn answer_about(
+    ctx: &Context,
+    wanted: &WantedSignature,
+    event: &Bytes,
+) -> Option<Result<JsonObject, RemoteError>> {
     let policy = &wanted.policy;
     let is_silent = |server: OwnedServerName| ctx.federation.silent_policy_servers.is_silent(&server);
     if ServerName::parse(&policy.name).is_ok_and(is_silent) {
         counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
-        return Answer::Nothing;
+        return None;
     }
     let mut answer = ask(ctx, policy, event, None).await;
     // All servers in the room ask for the same signature at the same time.
@@ -105,7 +180,7 @@ pub async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -
     let refused = |error: &RemoteError| {
         tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
     };
-    Answer::PolicySignature(answer.inspect_err(refused).ok())
+    Some(answer.inspect_err(refused))
 }
 
 async fn ask(

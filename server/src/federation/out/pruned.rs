@@ -105,9 +105,9 @@ pub async fn mend(ctx: &Arc<Context>, room_id: &str, page: &[u8]) -> Result<bool
     for (event_id, _) in &wanted {
         ctx.federation.histories.leave_bare(event_id.clone(), false);
     }
-    let (ctx, room_id) = (ctx.clone(), room_id.to_owned());
-    let work = async move { take_in_whole(&ctx, (room_id.as_str(), version), wanted).await };
-    let taken = timeout(ANSWER_TIME_MAX, worker::finish(work)).await.unwrap_or(Ok(true));
+    let (own, room_id) = (ctx.clone(), room_id.to_owned());
+    let work = async move { take_in_whole(&own, (room_id.as_str(), version), wanted).await };
+    let taken = timeout(ANSWER_TIME_MAX, worker::finish(ctx, work)).await.unwrap_or(Ok(true));
     // What is here can be read all the same.
     Ok(taken
         .inspect_err(|error| tracing::warn!(error = %error.error, "nobody is asked for what is bare"))

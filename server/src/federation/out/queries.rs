@@ -112,7 +112,7 @@ pub async fn confirmed_aliases(ctx: &Arc<Context>, event: &SendEvent) -> Result<
         }
     });
     let mut confirmed = Vec::new();
-    for (found, alias) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+    for (found, alias) in worker::side_by_side(ctx, asks.collect::<Vec<_>>()).await {
         match found {
             Ok((found, _)) if found == *room_id => confirmed.push(alias),
             Ok(_) => {}
@@ -320,7 +320,7 @@ async fn keys(
             (answer.unwrap_or_else(|_| Err(RemoteError::Unreachable("it took too long".to_owned()))), server)
         }
     });
-    for (answer, server) in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+    for (answer, server) in worker::side_by_side(ctx, asks.collect::<Vec<_>>()).await {
         match answer {
             Ok(answer) => {
                 for (part, users) in answer {

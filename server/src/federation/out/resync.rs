@@ -283,9 +283,12 @@ async fn take_in_ends(
         };
         place.refuse(event_id, reason);
     }
+    let lacks = intake.lacks();
     for event_id in &unknown {
-        if !intake.outcomes.contains_key(event_id) {
-            place.refuse(event_id, LeftOut::NotHere.to_string());
+        match (intake.outcomes.get(event_id), lacks.get(event_id)) {
+            (None | Some(Outcome::Stored), Some(lack)) => place.wait(event_id, lack),
+            (None, None) => place.refuse(event_id, LeftOut::NotHere.to_string()),
+            _ => {}
         }
     }
     Ok(())

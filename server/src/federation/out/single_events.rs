@@ -59,7 +59,7 @@ async fn told_events(
                 asked.for_event().read::<SingleEvent>(&ctx).await
             }
         });
-        for answer in worker::side_by_side(asks.collect::<Vec<_>>()).await {
+        for answer in worker::side_by_side(ctx, asks.collect::<Vec<_>>()).await {
             match answer {
                 Ok(event) => told.found.extend(event.pdus.0.into_iter().next().map(bytes_of)),
                 Err(failure @ (RemoteError::Timeout | RemoteError::Unreachable(_)))

@@ -1,4 +1,4 @@
-//! Servers that could not be asked for what this one lacks: when one is heard from, it is asked again, whatever is left of a pause.
+//! Servers that could not be asked for what this one lacks, since nothing answered, or only what stands before them: when one is heard from, it is asked again, whatever is left of a pause.
 
 use std::collections::HashMap;
 use std::sync::Arc;

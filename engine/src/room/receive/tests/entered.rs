@@ -10,14 +10,14 @@ const DORA: &str = "@dora:there.example";
 
 /// A room on one engine, and another that came into it by a join of Dora's. Both engines sign as the same server, so that its
 /// key is known on either side.
-struct Entered {
-    resident: Scene,
-    newcomer: Scene,
+pub(super) struct Entered {
+    pub resident: Scene,
+    pub newcomer: Scene,
 }
 
 impl Entered {
     /// Enters by a join, with the resident's state of now.
-    fn by(resident: Scene, join: &Pdu, newcomer: World) -> Self {
+    pub fn by(resident: Scene, join: &Pdu, newcomer: World) -> Self {
         let newcomer = Scene { world: newcomer, peer: Peer::new() };
         newcomer.world.engine.write(newcomer.peer.keys()).wait().unwrap();
         let state: Vec<Pdu> = resident.world.ask(|reader| {

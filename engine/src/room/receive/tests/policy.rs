@@ -12,7 +12,7 @@ use crate::{
     view::RoomsWithGuestsToRemove,
 };
 
-const POLICY_KEY_ID: &str = "ed25519:policy_server";
+pub(super) const POLICY_KEY_ID: &str = "ed25519:policy_server";
 
 /// A scene whose room uses the policy server, with its policy key.
 fn protected() -> (Scene, KeyPair) {
@@ -22,18 +22,18 @@ fn protected() -> (Scene, KeyPair) {
     (scene, key)
 }
 
-fn use_policy_server(scene: &Scene, via: &str, key: &KeyPair) -> String {
+pub(super) fn use_policy_server(scene: &Scene, via: &str, key: &KeyPair) -> String {
     let public_keys = json!({"ed25519": encode_base64(key.public_key())});
     scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({"via": via, "public_keys": public_keys}))
 }
 
-fn answer(event: &[u8], key: &KeyPair) -> JsonObject {
+pub(super) fn answer(event: &[u8], key: &KeyPair) -> JsonObject {
     let pdu = Pdu::parse(version(), event).unwrap();
     let signature = key.sign(&pdu.signed_bytes(version()).unwrap());
     json!({"there.example": {POLICY_KEY_ID: signature}}).as_object().cloned().unwrap()
 }
 
-fn signed(pdu: &Pdu, key: &KeyPair) -> Pdu {
+pub(super) fn signed(pdu: &Pdu, key: &KeyPair) -> Pdu {
     pdu.clone().with_signature(version(), "there.example", key).unwrap()
 }
 
@@ -64,7 +64,7 @@ fn unsigned(scene: &Scene, command: SendEvent) -> Box<UnsignedEvent> {
     }
 }
 
-fn event_json(scene: &Scene, event_id: &str) -> Value {
+pub(super) fn event_json(scene: &Scene, event_id: &str) -> Value {
     scene.world.ask(|reader| {
         let event = reader.event(reader.event_num(event_id)?.unwrap())?;
         Ok(serde_json::from_slice(&event.json).unwrap())

@@ -169,6 +169,38 @@ fn so_does_what_many_wanted_to_redact_who_may_not() {
     scene.is_sound();
 }
 
+/// As many wait as may, of a server whose users may not.
+fn crowd(scene: &Scene, target: &Pdu) {
+    if scene.world.ask(|reader| Ok(reader.user_num(EVE)?.is_none())) {
+        scene.world.join(ROOM, EVE);
+    }
+    for _ in 0..EARLY_REDACTIONS_MAX {
+        scene.world.redact(ROOM, EVE, &target.event_id);
+    }
+}
+
+#[test]
+fn so_does_what_somebody_redacts_behind_many_who_may_not() {
+    for is_by_moderator in [true, false] {
+        let scene = Scene::new();
+        let message = scene.message(BOB, &strs(&scene.ends()), 20);
+        crowd(&scene, &message);
+        match is_by_moderator {
+            true => drop(scene.world.redact(ROOM, ALICE, &message.event_id)),
+            // Of the sender's server, which is what allows it.
+            false => {
+                let redaction = scene.redaction(&message, &scene.ends(), 500);
+                assert!(accepted(&scene.receive(&[&redaction])));
+            }
+        }
+        crowd(&scene, &message);
+        scene.is_sound();
+        assert!(accepted(&scene.receive(&[&message])));
+        assert!(scene.is_redacted(&message), "by a moderator: {is_by_moderator}");
+        scene.is_sound();
+    }
+}
+
 #[test]
 fn so_does_what_a_purge_of_the_history_has_left() {
     let scene = Scene::new();

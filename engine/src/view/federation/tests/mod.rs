@@ -3,6 +3,7 @@
 mod doors;
 mod handshakes;
 mod invites_by_address;
+mod policies;
 
 use std::sync::Arc;
 

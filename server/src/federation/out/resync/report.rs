@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 use warren_engine::core::num::NodeId;
+use warren_engine::intake::Lack;
 use warren_engine::view::federation::{ChangedEntry, ChangedState};
 
 /// Entries of a list in a report; how many there are is told beside it.
@@ -56,8 +57,18 @@ pub struct OfServer {
     pub state_events_made_whole: usize,
     /// Entries of the state that are others there.
     pub differing: usize,
+    /// The last events there that cannot be judged yet.
+    pub waiting: Vec<Waiting>,
     pub refused: usize,
     pub refusals: Vec<Refusal>,
+}
+
+/// An event that is not taken in yet.
+#[derive(Debug, Clone, Serialize)]
+pub struct Waiting {
+    pub event_id: String,
+    /// What it takes to judge it, and is not here.
+    pub lacks: String,
 }
 
 /// An event that is not taken over.
@@ -207,6 +218,12 @@ impl Place<'_> {
         if let Some(of_server) = self.report.lock().servers.get_mut(self.index) {
             told(of_server);
         }
+    }
+
+    /// One of the server's last events waits, of which there are few.
+    pub fn wait(self, event_id: &str, lack: &Lack) {
+        let waiting = Waiting { event_id: event_id.to_owned(), lacks: lack.to_string() };
+        self.note(|of| of.waiting.push(waiting));
     }
 
     pub fn refuse(self, event_id: &str, reason: String) {

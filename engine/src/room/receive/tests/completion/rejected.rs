@@ -228,6 +228,54 @@ fn of_a_multitude_of_rejected_events_the_first_are_judged_again() {
     newcomer.is_sound();
 }
 
+/// What follows it is judged by it, and more of it than there are places comes before what came live.
+#[test]
+fn a_multitude_of_rejected_history_leaves_their_share_to_what_came_live() {
+    const CHAINS: usize = 20;
+    let banned = Banned::new();
+    let Entry { resident, newcomer, join, state } = &banned.entry;
+    let [create, levels, _] = &banned.auth;
+    let kick = banned.turn_out("leave", &join.event_id, 30);
+    assert!(accepted(&newcomer.receive(&[&kick])));
+    let (mut history, mut ends, mut depth) = (Vec::new(), Vec::new(), 30);
+    for _ in 0..CHAINS {
+        let mut prev = kick.event_id.clone();
+        for _ in 0..=REJECTED_JUDGED_MAX / CHAINS {
+            depth += 1;
+            history.push(resident.message(BOB, &[&prev], depth));
+            prev = history.last().unwrap().event_id.clone();
+        }
+        ends.push(prev);
+    }
+    let ends: Vec<&str> = ends.iter().map(|event_id| &**event_id).collect();
+    let behind = resident.peer.make(Draft {
+        sender: DORA,
+        kind: "m.room.message",
+        state_key: None,
+        content: json!({"msgtype": "m.text", "body": "behind all that"}),
+        prev: ends.clone(),
+        auth: vec![create, levels, &join.event_id],
+        depth: depth + 1,
+    });
+    let whole = state.iter().chain([join]).map(|pdu| pdu.event_id.clone()).collect();
+    let states = vec![GivenState { event_id: behind.event_id.clone(), state: whole }];
+    let pdus = newcomer.check(&[&behind]);
+    assert!(accepted(&newcomer.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+    let history: Vec<&Pdu> = history.iter().collect();
+    let pdus = newcomer.check(&history);
+    newcomer.write(ReceivePdus { pdus, backfill: true, ..ReceivePdus::default() });
+    let live = resident.message(BOB, &ends, depth + 2);
+    newcomer.receive(&[&live]);
+    let all_are = |status| statuses(newcomer, &history).iter().all(|is| *is == status);
+    assert!(all_are(EventStatus::Rejected));
+    assert_eq!(newcomer.status(&live.event_id), Some(EventStatus::Rejected));
+    newcomer.is_sound();
+    banned.entry.complete();
+    assert_eq!(newcomer.status(&live.event_id), Some(EventStatus::Accepted));
+    assert!(all_are(EventStatus::SoftFailed), "nobody is told of it as if it were new");
+    newcomer.is_sound();
+}
+
 #[test]
 fn what_was_replaced_meanwhile_is_not_told_as_the_last_of_its_entry() {
     let banned = Banned::new();

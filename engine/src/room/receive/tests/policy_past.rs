@@ -1,0 +1,364 @@
+//! History in rooms with a policy server: there.example, which is asked about each event before it is taken in.
+
+use super::{
+    entered::Entered,
+    history::{answer as told, ids, messages},
+    left_behind::missing_before,
+    overtaken::pdu_of,
+    policy::{POLICY_KEY_ID, answer, event_json, signed, use_policy_server},
+    *,
+};
+use crate::{
+    room::receive::Within,
+    view::{EventContext, OneEvent},
+};
+
+/// Events of the past that a policy server is asked about at a time.
+const AT_ONCE: usize = 16;
+
+/// A room that has come to use the policy server behind a gap.
+struct Guarded {
+    scene: Scene,
+    key: KeyPair,
+    /// What was there before what is missing.
+    before: Vec<String>,
+    /// What is missing, and the last, which is behind the gap.
+    sent: Vec<Pdu>,
+    /// The event that names the policy server, behind all of it.
+    naming: String,
+}
+
+fn key(seed: u8) -> KeyPair {
+    KeyPair::from_seed("policy_server", &[seed; 32]).unwrap()
+}
+
+fn page(pdus: &[&Pdu]) -> Intake {
+    Intake::of_history(ROOM.into(), version(), pdus.iter().map(|pdu| pdu.json.clone()).collect())
+}
+
+fn strings(pdus: &[&Pdu]) -> Vec<String> {
+    pdus.iter().map(|pdu| pdu.event_id.to_string()).collect()
+}
+
+impl Guarded {
+    fn new(scene: Scene, sent: impl FnOnce(&Scene) -> Vec<Pdu>) -> Self {
+        let before = scene.timeline();
+        let sent = sent(&scene);
+        let naming = use_policy_server(&scene, "there.example", &key(9));
+        Self { scene, key: key(9), before, sent, naming }
+    }
+
+    /// So many messages are missing.
+    fn lacking(count: u64) -> Self {
+        Self::new(Scene::new(), |scene| {
+            let mut sent: Vec<Pdu> = Vec::new();
+            for depth in 20..20 + count {
+                let prev = sent.last().map_or_else(|| scene.ends(), |last| vec![last.event_id.to_string()]);
+                sent.push(scene.message(BOB, &strs(&prev), depth));
+            }
+            let last = behind_gap(scene, &sent[sent.len() - 1]);
+            sent.push(last);
+            sent
+        })
+    }
+
+    /// Takes in a page for which the policy server signs what is not `refused`. Answers with what it was asked about, in order.
+    fn read(&self, pdus: &[&Pdu], refused: &[&Pdu]) -> Vec<String> {
+        let mut asked = Vec::new();
+        let intake = self.scene.drive(page(pdus), |question| match question {
+            Question::PolicySignature(wanted) => {
+                asked.push(wanted.event_id.to_string());
+                let pdu = pdus.iter().find(|pdu| pdu.event_id == wanted.event_id).unwrap();
+                let is_refused = refused.iter().any(|refused| refused.event_id == pdu.event_id);
+                Answer::PolicySignature((!is_refused).then(|| answer(&pdu.json, &self.key)))
+            }
+            other => panic!("{other:?}"),
+        });
+        assert!(!intake.lacks_signatures() && !intake.is_policy_server_silent());
+        asked
+    }
+
+    /// What is shown of all that was sent, in its order.
+    fn shows(&self, sent: &[&Pdu]) {
+        let mut whole = self.before.clone();
+        whole.extend(strings(sent));
+        whole.push(self.naming.clone());
+        assert_eq!(self.scene.timeline(), whole);
+        self.scene.is_sound();
+    }
+
+    fn is_signed(&self, pdu: &Pdu) -> bool {
+        event_json(&self.scene, &pdu.event_id)["signatures"]["there.example"][POLICY_KEY_ID].is_string()
+    }
+}
+
+#[test]
+fn history_with_the_signature_is_not_asked_about() {
+    let guarded = Guarded::lacking(3);
+    let [one, two, three, four] = &guarded.sent[..] else { panic!() };
+    let page = [one, two, three].map(|pdu| signed(pdu, &guarded.key));
+    assert_eq!(guarded.read(&page.iter().collect::<Vec<_>>(), &[]), [""; 0]);
+    guarded.shows(&[one, two, three, four]);
+}
+
+#[test]
+fn history_without_it_is_asked_about_and_keeps_it() {
+    let guarded = Guarded::lacking(3);
+    let [one, two, three, four] = &guarded.sent[..] else { panic!() };
+    let told = signed(two, &guarded.key);
+    assert_eq!(guarded.read(&[one, &told, three], &[]), strings(&[three, one]), "the latest first");
+    guarded.shows(&[one, two, three, four]);
+    assert!([one, two, three].iter().all(|pdu| guarded.is_signed(pdu)));
+}
+
+#[test]
+fn what_is_refused_is_shown_to_nobody_and_history_goes_on_behind_it() {
+    let guarded = Guarded::lacking(4);
+    let [one, two, three, four, five] = &guarded.sent[..] else { panic!() };
+    let ends = guarded.scene.ends();
+    // It is the last of a page.
+    assert_eq!(guarded.read(&[three, four], &[three]), strings(&[four, three]));
+    assert_eq!(missing_before(&guarded.scene, five), strings(&[two]));
+    guarded.scene.is_sound();
+    assert_eq!(guarded.read(&[one, two], &[one]), strings(&[two, one]));
+    guarded.shows(&[two, four, five]);
+    for refused in [one, three] {
+        assert_eq!(guarded.scene.status(&refused.event_id), Some(EventStatus::SoftFailed));
+        let (room_id, event_id) = (ROOM.to_owned(), refused.event_id.to_string());
+        let event = OneEvent { room_id, event_id, user: ALICE.into(), device: None };
+        let context = EventContext { event, limit: Some(4), filter: RoomEventFilter::default() };
+        assert!(guarded.scene.world.engine.read(&context).is_err());
+    }
+    let shown = told(&guarded.scene, &messages(None, false));
+    let shown = ids(&shown["chunk"]);
+    assert!(shown.contains(&&*two.event_id) && !shown.contains(&&*three.event_id), "{shown:?}");
+    assert_eq!(missing_before(&guarded.scene, five), [""; 0]);
+    assert_eq!(guarded.scene.ends(), ends);
+    // It is known, and not asked about again.
+    assert_eq!(guarded.read(&[one, two, three], &[]), [""; 0]);
+    guarded.shows(&[two, four, five]);
+}
+
+#[test]
+fn what_is_part_of_the_rooms_state_stays_that() {
+    let renamed = |scene: &Scene, prev: &str| {
+        let content = json!({"membership": "join", "displayname": "Robert"});
+        scene.draft(BOB, "m.room.member", Some(BOB), content, &[prev], 21)
+    };
+    let guarded = Guarded::new(Scene::new(), |scene| {
+        let one = scene.message(BOB, &strs(&scene.ends()), 20);
+        let two = renamed(scene, &one.event_id);
+        let three = scene.message(BOB, &[&two.event_id], 22);
+        scene.receive_outliers(&[&two]);
+        let former = scene.state("m.room.member", BOB).unwrap();
+        let mut state = scene.state_ids();
+        state.retain(|event_id| **event_id != *former);
+        state.push(two.event_id.clone());
+        let four = scene.message(BOB, &[&three.event_id], 23);
+        let states = vec![GivenState { event_id: four.event_id.clone(), state }];
+        let pdus = scene.check(&[&four]);
+        assert!(accepted(&scene.write(ReceivePdus { pdus, states, ..ReceivePdus::default() })));
+        vec![one, two, three, four]
+    });
+    let [one, two, three, four] = &guarded.sent[..] else { panic!() };
+    let state = guarded.scene.state_ids();
+    assert!(state.contains(&two.event_id));
+    assert_eq!(guarded.read(&[one, two, three], &[two]), strings(&[three, two, one]));
+    assert_eq!(guarded.scene.status(&two.event_id), Some(EventStatus::SoftFailed));
+    assert_eq!(guarded.scene.state_ids(), state);
+    assert!(guarded.scene.is_joined(BOB));
+    guarded.shows(&[one, three, four]);
+}
+
+#[test]
+fn what_a_silent_policy_server_was_not_asked_about_stays_missing_with_what_it_leads_to() {
+    let guarded = Guarded::lacking(3);
+    let [one, two, three, four] = &guarded.sent[..] else { panic!() };
+    // The last one would stand above the second for good.
+    let (first, last) = (signed(three, &guarded.key), signed(one, &guarded.key));
+    let mut asked = 0;
+    let intake = guarded.scene.drive(page(&[&last, two, &first]), |question| match question {
+        Question::PolicySignature(_) => {
+            asked += 1;
+            Answer::Nothing
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(asked == 1 && intake.lacks_signatures() && intake.is_policy_server_silent());
+    guarded.shows(&[three, four]);
+    for pdu in [one, two] {
+        assert_eq!(guarded.scene.status(&pdu.event_id), None, "nothing of it is kept");
+    }
+    assert_eq!(missing_before(&guarded.scene, four), strings(&[two]));
+    assert_eq!(guarded.read(&[&last, two], &[]), strings(&[two]));
+    guarded.shows(&[one, two, three, four]);
+}
+
+#[test]
+fn a_policy_server_that_does_not_answer_is_asked_no_more_for_the_page() {
+    let guarded = Guarded::lacking(AT_ONCE as u64 * 3);
+    let pdus: Vec<&Pdu> = guarded.sent.iter().rev().skip(1).collect();
+    let mut asked = 0;
+    let intake = guarded.scene.drive(page(&pdus), |question| match question {
+        Question::PolicySignature(_) => {
+            asked += 1;
+            Answer::Nothing
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!((asked, intake.left_behind().len()), (1, pdus.len()));
+    guarded.shows(&[&guarded.sent[guarded.sent.len() - 1]]);
+}
+
+#[test]
+fn what_is_signed_is_taken_in_before_more_is_asked_about() {
+    let count = AT_ONCE + 4;
+    let guarded = Guarded::lacking(count as u64);
+    let all: Vec<&Pdu> = guarded.sent.iter().collect();
+    let (missing, last) = all.split_at(count);
+    let latest = &missing[count - 1].event_id;
+    let mut intake = page(missing);
+    let (mut asked, mut turns) = (0, Vec::new());
+    loop {
+        match intake.next_step() {
+            Next::Check(pdus) => {
+                let view = CheckPdus { version: version(), pdus: &pdus };
+                intake.checked(guarded.scene.world.engine.read(&view).unwrap());
+            }
+            Next::Write(receive) => {
+                intake.received(guarded.scene.world.engine.write(*receive).wait().unwrap());
+            }
+            Next::Ask(Question::PolicySignature(wanted)) => {
+                assert_eq!(guarded.scene.status(latest).is_some(), asked > 0);
+                // As who asks side by side does.
+                let mut turn = vec![wanted];
+                turn.extend(intake.other_signatures());
+                asked += turn.len();
+                turns.push(turn.len());
+                for wanted in turn {
+                    let event = intake.event(&wanted.event_id).unwrap().clone();
+                    let answer = Answer::PolicySignature(Some(answer(&event, &guarded.key)));
+                    intake.answered(Question::PolicySignature(wanted), answer);
+                }
+            }
+            Next::Ask(other) => panic!("{other:?}"),
+            Next::Done => break,
+        }
+    }
+    assert_eq!(turns, [AT_ONCE, count - AT_ONCE]);
+    guarded.shows(&[missing, last].concat());
+}
+
+#[test]
+fn the_key_that_the_room_names_now_counts() {
+    let mut guarded = Guarded::lacking(2);
+    let old = guarded.sent[..2].iter().map(|pdu| signed(pdu, &guarded.key)).collect::<Vec<_>>();
+    guarded.key = key(11);
+    let naming = use_policy_server(&guarded.scene, "there.example", &guarded.key);
+    let [one, two] = &old[..] else { panic!() };
+    assert_eq!(guarded.read(&[one, two], &[]), strings(&[two, one]));
+    let former = std::mem::replace(&mut guarded.naming, naming);
+    let timeline = guarded.scene.timeline();
+    let expected = [strings(&[one, two, &guarded.sent[2]]), vec![former, guarded.naming.clone()]].concat();
+    assert_eq!(timeline[guarded.before.len()..], expected);
+    let kept = event_json(&guarded.scene, &one.event_id);
+    let given = answer(&guarded.sent[0].json, &guarded.key);
+    assert_eq!(kept["signatures"]["there.example"][POLICY_KEY_ID], given["there.example"][POLICY_KEY_ID]);
+    guarded.scene.is_sound();
+}
+
+#[test]
+fn what_named_a_policy_server_is_not_asked_about() {
+    let scene = Scene::new();
+    scene.world.state(ROOM, ALICE, "m.room.power_levels", "", json!({"users": {ALICE: 100, BOB: 100}}));
+    let guarded = Guarded::new(scene, |scene| {
+        let one = scene.draft(BOB, "m.room.policy", Some(""), json!({}), &strs(&scene.ends()), 20);
+        let two = scene.message(BOB, &[&one.event_id], 21);
+        let three = behind_gap(scene, &two);
+        vec![one, two, three]
+    });
+    let [one, two, three] = &guarded.sent[..] else { panic!() };
+    assert_eq!(guarded.read(&[one, two], &[]), strings(&[two]));
+    guarded.shows(&[one, two, three]);
+}
+
+#[test]
+fn a_room_without_a_policy_server_asks_nobody() {
+    let guarded = Guarded::lacking(2);
+    guarded.scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({}));
+    let [one, two, _] = &guarded.sent[..] else { panic!() };
+    assert_eq!(guarded.read(&[one, two], &[]), [""; 0]);
+    for pdu in [one, two] {
+        assert_eq!(guarded.scene.status(&pdu.event_id), Some(EventStatus::Accepted));
+    }
+    guarded.scene.is_sound();
+}
+
+#[test]
+fn what_is_somewhere_in_a_gap_is_asked_about_too() {
+    let guarded = Guarded::lacking(3);
+    let [one, two, three, four] = &guarded.sent[..] else { panic!() };
+    let num = guarded.scene.world.ask(|reader| Ok(reader.event_num(&four.event_id)?.unwrap()));
+    let gap = guarded.scene.world.ask(|reader| Ok(reader.event(num)?.pos()));
+    for (pdu, signs, outcome) in [(one, false, Outcome::NotRecommended), (two, true, Outcome::Accepted)] {
+        let within = Within { event_id: pdu.event_id.clone(), gap };
+        let intake = Intake::within_gap(ROOM.into(), version(), pdu.json.clone(), within);
+        let mut asked = 0;
+        let intake = guarded.scene.drive(intake, |question| match question {
+            Question::PolicySignature(wanted) => {
+                assert_eq!(wanted.event_id, pdu.event_id);
+                asked += 1;
+                Answer::PolicySignature(signs.then(|| answer(&pdu.json, &guarded.key)))
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((asked, intake.outcomes.get(&pdu.event_id)), (1, Some(&outcome)));
+        guarded.scene.is_sound();
+    }
+    assert_eq!(guarded.read(&[three], &[]), strings(&[three]));
+    guarded.shows(&[two, three, four]);
+}
+
+/// The join follows two events, and the first page tells what one of them follows.
+#[test]
+fn what_was_refused_before_the_entrance_is_not_asked_about_again() {
+    const DORA: &str = "@dora:there.example";
+    let resident = Scene::new();
+    let one = resident.message(BOB, &strs(&resident.ends()), 20);
+    let two = resident.message(BOB, &[&one.event_id], 21);
+    let three = resident.message(BOB, &[&two.event_id], 22);
+    assert!(accepted(&resident.receive(&[&one, &two, &three])));
+    let side = resident.message(BOB, &[&two.event_id], 23);
+    let naming = use_policy_server(&resident, "there.example", &key(9));
+    let naming = pdu_of(&resident, &naming);
+    let join = resident.member(DORA, DORA, "join", &[&naming.event_id, &side.event_id], 40);
+    let Entered { resident, newcomer } = Entered::by(resident, &join, World::new());
+    let state = resident.state_ids();
+    let read = |pdus: &[&Pdu]| {
+        let mut asked = Vec::new();
+        newcomer.drive(page(pdus), |question| match question {
+            Question::PolicySignature(wanted) => {
+                asked.push(wanted.event_id.to_string());
+                let pdu = pdus.iter().find(|pdu| pdu.event_id == wanted.event_id).unwrap();
+                let is_refused = pdu.event_id == two.event_id;
+                Answer::PolicySignature((!is_refused).then(|| answer(&pdu.json, &key(9))))
+            }
+            Question::State { .. } => {
+                Answer::State { state: state.clone(), auth_chain: Vec::new(), pdus: Vec::new() }
+            }
+            _ => Answer::Nothing,
+        });
+        asked
+    };
+    assert_eq!(read(&[&one, &two, &three, &naming]), strings(&[&three, &two, &one]));
+    assert_eq!(newcomer.status(&two.event_id), Some(EventStatus::SoftFailed));
+    newcomer.is_sound();
+    assert_eq!(read(&[&two, &side]), strings(&[&side]));
+    assert_eq!(newcomer.status(&two.event_id), Some(EventStatus::SoftFailed));
+    let mut shown = newcomer.timeline();
+    shown.sort_unstable();
+    let mut expected = strings(&[&one, &three, &naming, &side, &join]);
+    expected.sort_unstable();
+    assert_eq!(shown, expected);
+    newcomer.is_sound();
+}

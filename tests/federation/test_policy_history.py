@@ -1,0 +1,173 @@
+"""History in rooms with a policy server, which is asked about it as about what is said now (server-server API, "Policy Servers")."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from harness.client import Client, bodies, timeline
+from harness.events import id_of, redacted
+from harness.participant import path
+from harness.peer import verify
+from harness.policies import POLICY_KEY, SIGN, signs
+from harness.rooms import everything, via
+from harness.senders import room_messages
+from harness.server import sound
+
+# As long as a client waits, and then some.
+SECONDS_MAX = 20
+# More than another server gives at once.
+MANY = 120
+# Events that are asked about at a time.
+AT_ONCE = 16
+
+
+@pytest.fixture
+def policy(resident):
+    """A resident that is a policy server: it signs what does not say spam."""
+    return signs(resident)
+
+
+@pytest.fixture
+def warren(network, tmp_path):
+    """A server of the test's own, that it starts anew."""
+    with sound(network.server(tmp_path)) as server:
+        yield server
+
+
+@pytest.fixture
+def released():
+    """Until it is set, the policy server does not answer."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def say(policy, copy, *texts):
+    return [policy.place(copy, policy.message(copy, text)) for text in texts]
+
+
+def say_signed(policy, copy, text):
+    event = policy.sign(policy.message(copy, text), policy.policy_key)
+    policy.know(event)
+    return policy.place(copy, event)
+
+
+def use(policy, copy):
+    keys = {"ed25519": policy.policy_key.public}
+    return policy.next(copy, "m.room.policy", {"via": policy.name, "public_keys": keys}, state_key="")
+
+
+def events_asked_about(policy):
+    return [json.loads(request.body) for request in policy.asked(SIGN)]
+
+
+def test_what_it_refuses_of_history_is_not_shown_and_what_lies_before_it_is(server, alice, policy):
+    """Each is asked about once; what it has signed is told on with the signature."""
+    copy = policy.create()
+    _, spam, second, _ = say(policy, copy, "first", "spam", "second", "third")
+    naming = use(policy, copy)
+    signed = say_signed(policy, copy, "signed")
+    alice.join(copy.room_id, query=via(policy))
+    room = copy.room_id
+    assert bodies(room_messages(alice, room)) == ["first", "second", "third", "signed"]
+    alice.get("rooms/{roomId}/event/{eventId}", room, id_of(spam), status=404)
+    alice.get("rooms/{roomId}/context/{eventId}", room, id_of(spam), status=404)
+    context = alice.get("rooms/{roomId}/context/{eventId}", room, id_of(second), query={"limit": 4})
+    assert bodies(context["events_before"])[:1] == ["first"]
+    whole = '{"room":{"timeline":{"limit":50}}}'
+    synced = Client(server.base_url, alice.user_id, alice.token).sync(filter=whole)
+    assert "spam" not in bodies(timeline(synced, room))
+    asked = [id_of(event) for event in events_asked_about(policy)]
+    assert len(set(asked)) == len(asked) and {id_of(spam), id_of(second)} <= set(asked)
+    assert not {id_of(naming), id_of(signed)} & set(asked)
+    (told,) = policy.ask(server, "GET", path("v1/event/{}", id_of(second)))["pdus"]
+    verify(redacted(told), policy.name, POLICY_KEY, policy.policy_key.public)
+    # Nor is anything asked about again.
+    assert bodies(room_messages(alice, room)) == ["first", "second", "third", "signed"]
+    assert len(policy.asked(SIGN)) == len(asked)
+
+
+def test_what_it_refuses_stays_part_of_the_rooms_state(server, alice, policy):
+    copy = policy.create()
+    say(policy, copy, "first")
+    topic = policy.next(copy, "m.room.topic", {"topic": "spam"}, state_key="")
+    say(policy, copy, "second")
+    use(policy, copy)
+    alice.join(copy.room_id, query=via(policy))
+    shown = everything(alice, copy.room_id)
+    assert bodies(shown) == ["first", "second"]
+    assert id_of(topic) not in [event["event_id"] for event in shown]
+    assert id_of(topic) in [id_of(event) for event in events_asked_about(policy)]
+    assert alice.state(copy.room_id, "m.room.topic")["topic"] == "spam"
+
+
+def test_much_of_history_is_asked_about_side_by_side(server, alice, policy):
+    """Some of it, and never all at once."""
+    copy = policy.create()
+    said = [f"gap {number}" for number in range(MANY)]
+    say(policy, copy, *said)
+    use(policy, copy)
+    sign, lock, together, under_way = policy.answers[SIGN], threading.Lock(), threading.Event(), []
+    most = 0
+
+    def answer(request):
+        nonlocal most
+        with lock:
+            under_way.append(request)
+            most = max(most, len(under_way))
+            if most > 1:
+                together.set()
+        together.wait(SECONDS_MAX)
+        try:
+            return sign(request)
+        finally:
+            with lock:
+                under_way.remove(request)
+
+    policy.answers[SIGN] = answer
+    alice.join(copy.room_id, query=via(policy))
+    assert bodies(room_messages(alice, copy.room_id)) == said
+    assert 1 < most <= AT_ONCE
+
+
+# How a policy server gives no opinion of an event.
+BUSY = 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "later", "retry_after_ms": 50}
+SILENT = {
+    "it hangs": lambda released: lambda _: released.wait(SECONDS_MAX * 3) and (500, {}),
+    "it fails": lambda _: lambda _: (500, {}),
+    "it is busy": lambda _: lambda _: BUSY,
+    "it does not know this server": lambda _: lambda _: (401, {"errcode": "M_UNAUTHORIZED", "error": "who are you"}),
+}
+
+
+@pytest.mark.parametrize("how", SILENT)
+def test_what_it_has_not_answered_about_comes_when_it_does(warren, policy, released, how):
+    """A reader waits no longer than for other servers, and is shown what is signed. It is started anew in between, and knows no more
+    that it has asked."""
+    copy = policy.create()
+    say(policy, copy, "first", "spam", "second")
+    use(policy, copy)
+    say_signed(policy, copy, "signed")
+    alice = Client(warren.base_url).register("alice")
+    alice.join(copy.room_id, query=via(policy))
+    sign, policy.answers[SIGN] = policy.answers[SIGN], SILENT[how](released)
+    begun = time.monotonic()
+    assert bodies(alice.messages(copy.room_id, limit=100)["chunk"]) == ["signed"]
+    assert time.monotonic() - begun < SECONDS_MAX
+    policy.answers[SIGN] = sign
+    released.set()
+    warren.restart()
+    assert bodies(room_messages(alice, copy.room_id)) == ["first", "second", "signed"]
+
+
+def test_a_policy_server_that_fails_is_not_asked_for_each_page(server, alice, policy):
+    copy = policy.create()
+    say(policy, copy, *[f"gap {number}" for number in range(MANY)])
+    use(policy, copy)
+    alice.join(copy.room_id, query=via(policy))
+    policy.answers[SIGN] = lambda _: (500, {})
+    for _ in range(3):
+        assert bodies(room_messages(alice, copy.room_id)) == []
+    assert 0 < len(policy.asked(SIGN)) <= AT_ONCE
