@@ -1,11 +1,13 @@
 """One server for the tests of federation, which lives among hand-written peers."""
 
+import contextlib
+
 import pytest
 
-from harness.hasty import Hasty
 from harness.metrics import Counting
 from harness.participant import Participant
 from harness.server import free_port, sound
+from harness.withholding import Hasty
 
 KEYS = "/_matrix/key/v2/server"
 
@@ -28,14 +30,25 @@ def measured(network, tmp_path):
 
 
 @pytest.fixture
-def base_url(server):
-    """Users are of this server."""
-    return server.base_url
+def base_url(request):
+    """Users are of the server that is the test's own, where it has one."""
+    if "warren" in request.fixturenames:
+        return request.getfixturevalue("warren").base_url
+    if "measured" in request.fixturenames:
+        return request.getfixturevalue("measured")[0].base_url
+    return request.getfixturevalue("server").base_url
 
 
 @pytest.fixture
 def peer(network):
     return network.peer()
+
+
+@pytest.fixture
+def until_over(network):
+    """Makes peers of a kind that are there until the test is over."""
+    with contextlib.ExitStack() as peers:
+        yield lambda kind: peers.enter_context(contextlib.closing(network.peer(kind=kind)))
 
 
 @pytest.fixture
@@ -45,29 +58,23 @@ def resident_kind():
 
 
 @pytest.fixture
-def resident(network, resident_kind):
+def resident(until_over, resident_kind):
     """A peer whose users come into rooms."""
-    peer = network.peer(kind=resident_kind)
-    yield peer
-    peer.close()
+    return until_over(resident_kind)
 
 
 @pytest.fixture
-def hasty(network):
+def hasty(until_over):
     """A peer that keeps its answer to a join back until a test lets it give it."""
-    peer = network.peer(kind=Hasty)
-    yield peer
-    peer.may_answer.set()
-    peer.close()
+    return until_over(Hasty)
 
 
 @pytest.fixture
-def other(network, resident):
+def other(until_over, resident):
     """Another server, which has whatever the resident has."""
-    peer = network.peer(kind=Participant)
+    peer = until_over(Participant)
     peer.share(resident)
-    yield peer
-    peer.close()
+    return peer
 
 
 @pytest.fixture
@@ -78,12 +85,11 @@ def neighbour(resident, other):
 
 
 @pytest.fixture
-def away(network, resident):
+def away(until_over, resident):
     """A server whose users are in rooms of the resident's, and that tells nobody its keys until it has its answer back."""
-    peer = network.peer(kind=Participant)
+    peer = until_over(Participant)
     peer.share(resident)
     peer.copies = resident.copies
     peer.told_keys = peer.answers[KEYS]
     peer.answers[KEYS] = lambda _: (503, {"errcode": "M_UNKNOWN", "error": "Not now."})
-    yield peer
-    peer.close()
+    return peer

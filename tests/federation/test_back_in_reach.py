@@ -5,6 +5,7 @@ import pytest
 from harness.client import bodies, timeline
 from harness.clock import Clock
 from harness.omitting import PARTIAL_JOINS, Omitting
+from harness.participant import path
 from harness.rooms import joined_members, via
 from harness.server import sound
 from harness.waiting import until
@@ -66,11 +67,6 @@ def warren(network, tmp_path, clock):
 
 
 @pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
-@pytest.fixture
 def passes_until(clock, nobody):
     """Lets time pass until something holds."""
 
@@ -86,9 +82,8 @@ def passes_until(clock, nobody):
     return wait
 
 
-def is_heard_until(resident, server, clock, condition):
-    """The server is in reach, and sends requests, until something holds; little time passes meanwhile."""
-    resident.comes_back()
+def is_heard_until(peer, server, clock, condition):
+    """The server, which is in reach again, sends requests until something holds; little time passes meanwhile."""
     passed = 0
 
     def look():
@@ -96,7 +91,7 @@ def is_heard_until(resident, server, clock, condition):
         if passed < HEARD_SECONDS:
             clock.passes(STEP_SECONDS)
             passed += STEP_SECONDS
-        assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
+        assert peer.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         return condition()
 
     until(look, SOON_SECONDS)
@@ -117,19 +112,43 @@ def test_what_its_events_lack_is_asked_for(warren, clock, alice, resident, passe
     for _ in range(4):
         before = attempts()
         passes_until(lambda before=before: attempts() > before)
+    resident.comes_back()
     is_heard_until(resident, warren, clock, lambda: "late" in bodies(timeline(alice.sync(), room)))
 
 
-def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, resident, passes_until):
-    copy = resident.create()
-    resident.come(copy, resident.user("other"))
-    resident.may_tell.set()
-    alice.join(copy.room_id, query=via(resident))
+@pytest.fixture
+def until_left_alone(admin, passes_until):
+    """Waits until the members of the only room were asked for again and again."""
 
     def failed():
         return admin.get(PARTIAL_JOINS)["rooms"][0]["rounds_failed"]
 
     # The pause is 160 seconds then.
-    passes_until(lambda: failed() > 5)
+    return lambda: passes_until(lambda: failed() > 5)
+
+
+def test_members_that_it_left_out_are_asked_for(warren, clock, admin, alice, resident, until_left_alone):
+    copy = resident.create()
+    resident.come(copy, resident.user("other"))
+    resident.may_tell.set()
+    alice.join(copy.room_id, query=via(resident))
+    until_left_alone()
+    resident.comes_back()
     is_heard_until(resident, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
     assert joined_members(alice, copy.room_id) == {resident.user(), resident.user("other"), alice.user_id}
+
+
+def test_members_are_asked_first_of_who_is_heard_from(warren, clock, admin, alice, resident, neighbour, until_left_alone):
+    """The one that let this server in takes questions by then, and does not answer."""
+    copy, member = resident.create(), neighbour.user("member")
+    room = copy.room_id
+    neighbour.come(copy, member)
+    neighbour.closes_all = True
+    alice.join(room, query=via(resident))
+    until_left_alone()
+    resident.requests.clear()
+    resident.comes_back()
+    neighbour.closes_all = False
+    is_heard_until(neighbour, warren, clock, lambda: admin.get(PARTIAL_JOINS)["total"] == 0)
+    assert joined_members(alice, room) == {resident.user(), member, alice.user_id}
+    assert not resident.asked(path("v1/state/{}", room))

@@ -15,11 +15,6 @@ from harness.server import free_port, sound
 from harness.waiting import until
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def status_of(admin, peer):
     return asked(admin, f"{ADMIN}/{peer.name}")
 

@@ -33,11 +33,6 @@ def resident_kind():
     return Resident
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def stay(resident, client, copy):
     """The user comes, is told no members, and leaves. What is said then is not heard. Answers with the join and with that."""
     client.join(copy.room_id, query=via(resident))

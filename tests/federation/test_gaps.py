@@ -188,6 +188,18 @@ def fail(peer, event):
     return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
 
 
+# What stands before a server that is down answers in its stead, and knows nothing of Matrix.
+PAGES = [
+    (404, b"<html>Not found</html>", {"Content-Type": "text/html"}),
+    (404, {"message": "no Route matched with those values"}),
+]
+
+
+def be_down_behind_a_proxy(peer, event):
+    peer.answer_event = lambda *_: PAGES[0]
+    return lambda: delattr(peer, "answer_event"), lambda: is_asked_for(event, peer)
+
+
 def break_off(peer, _event):
     """Who does not answer about what lies between is asked for nothing else meanwhile."""
     peer.closes_all = True
@@ -195,7 +207,7 @@ def break_off(peer, _event):
     return lambda: setattr(peer, "closes_all", False), is_asked
 
 
-@pytest.mark.parametrize("prevent", [fail, break_off])
+@pytest.mark.parametrize("prevent", [fail, be_down_behind_a_proxy, break_off])
 def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident, copy, room, other, prevent):
     """Another server denies it, and that one may have it."""
     empower(server, alice, resident, copy)
@@ -210,3 +222,27 @@ def test_a_state_waits_for_what_a_server_cannot_give_now(server, alice, resident
     see(alice, room, id_of(last))
     assert bodies(room_messages(alice, room)) == ["one", "two"]
     assert alice.state(room, "m.room.topic")["topic"] == "kept"
+
+
+# An event of a state is asked for with the state, and by itself.
+@pytest.mark.parametrize("question, times", [("event", 2), ("state_ids", 1)])
+@pytest.mark.parametrize("page", PAGES, ids=["html", "json"])
+def test_a_proxy_denies_nothing_in_its_servers_stead(server, alice, resident, copy, room, question, times, page):
+    """Nobody else is there to be asked. What waits is taken in once the server itself tells, with all that it has."""
+    empower(server, alice, resident, copy)
+    tell_nothing_between(resident)
+    kept = resident.next(copy, "m.room.topic", {"topic": "kept"}, state_key="")
+    given = []
+
+    def give(*_):
+        given.append(page)
+        return page
+
+    setattr(resident, f"answer_{question}", give)
+    resident.transact(server, [place_message(resident, copy, "one")])
+    until(lambda: len(given) >= times)
+    delattr(resident, f"answer_{question}")
+    resident.transact(server, [last := place_message(resident, copy, "two")])
+    see(alice, room, id_of(last))
+    assert bodies(room_messages(alice, room)) == ["one", "two"]
+    assert alice.state(room, "m.room.topic")["topic"] == "kept" and is_asked_for(kept, resident)

@@ -16,11 +16,6 @@ KEY = {"key": "k", "signatures": {}}
 
 
 @pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
-@pytest.fixture
 def closing(network, warren, alice):
     """Closes each connection when it is used a second time. That it is in a room has it kept until then."""
     peer = network.peer(kind=Participant)

@@ -23,11 +23,6 @@ def resident_kind():
     return Omitting
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def tell_keys(away, warren):
     """Lets the server have them, which asks again at once."""
     away.answers[KEYS] = away.told_keys

@@ -10,8 +10,8 @@ import requests
 
 from harness.client import Client
 from harness.events import redacted
-from harness.peer import Key, now_ms, signed
-from harness.rooms import contents, via
+from harness.peer import DAY_MS, Key, Peer, now_ms, signed
+from harness.rooms import contents, joined_members, via
 from harness.server import sound
 from harness.waiting import until
 
@@ -22,6 +22,7 @@ QUERY = "/_matrix/key/v2/query"
 SECONDS_MAX = 60
 # Less than this server waits for one.
 SOON_SECONDS = 12
+HOUR_MS = DAY_MS // 24
 
 
 @pytest.fixture
@@ -153,3 +154,50 @@ def test_a_server_that_has_lost_its_key_knows_what_it_signed_before(network, tmp
         assert server.stop() == 0
     checked = server.command("check", *server.options)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def published_before(server, key, hours, **more):
+    """What the server published, before it lost all of its keys, that counts until so many hours from now."""
+    keys = {"server_name": server.name, "valid_until_ts": now_ms() + hours * HOUR_MS}
+    keys |= {"verify_keys": {key.id: {"key": key.public}}, "old_verify_keys": {}, **more}
+    return signed(keys, server.name, key)
+
+
+def signed_before(resident, copy, server, key, hours_ago):
+    """A user of the server came into a room of the resident's, and it signed that with a key of then."""
+    user = f"@of-{hours_ago}-hours:{server.name}"
+    join = resident.come(copy, user, origin_server_ts=now_ms() - hours_ago * HOUR_MS)
+    resident.know({**join, "signatures": signed(redacted(join), server.name, key)["signatures"]})
+    return user
+
+
+@pytest.mark.parametrize("is_newest_last", [False, True], ids=["the newest first", "the newest last"])
+@pytest.mark.parametrize("is_put_out", [False, True], ids=["a key that counted on", "a key that was put out of use"])
+def test_of_what_notaries_tell_of_a_lost_key_the_newest_counts(
+    network, tmp_path, resident, until_over, is_put_out, is_newest_last
+):
+    """Whichever of them answers first: one asked for it last before it was put out of use, or before it counted for longer."""
+    first, last = until_over(Peer), until_over(Peer)
+    server, lost, other = trusting(network, tmp_path, first, last), Key("lost"), Key("other")
+    put_out = {lost.id: {"key": lost.public, "expired_ts": now_ms() - 10 * HOUR_MS}}
+    documents = [published_before(server, lost, -10), published_before(server, lost, -1)]
+    if is_put_out:
+        documents = [published_before(server, lost, -1), published_before(server, other, 1, old_verify_keys=put_out)]
+    tell(first, documents[not is_newest_last])
+    tell(last, documents[is_newest_last])
+    answer = last.answers[QUERY]
+
+    def answer_last(request):
+        # Whose own key is asked for has been heard.
+        until(lambda: first.asked(KEYS))
+        return answer(request)
+
+    last.answers[QUERY] = answer_last
+    copy = resident.create()
+    early, late = (signed_before(resident, copy, server, lost, hours) for hours in (12, 5))
+    with sound(server):
+        alice = Client(server.base_url).register("alice")
+        alice.join(copy.room_id, query=via(resident))
+        of_others = {early} if is_put_out else {early, late}
+        assert joined_members(alice, copy.room_id) == {alice.user_id, resident.user(), *of_others}
+        assert [len(notary.asked(QUERY)) for notary in (first, last)] == [1, 1]

@@ -45,11 +45,6 @@ def accomplice(network, resident):
     peer.close()
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def empower(resident, copy, *users):
     levels = {user: 100 for user in (resident.user(), *users)}
     resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")

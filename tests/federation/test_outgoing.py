@@ -21,11 +21,6 @@ NEXT_TRY = "warren_federation_destination_next_try_seconds"
 # A first pause after a failure is ten seconds, give or take a fifth; then one of twice as much, within SECONDS_MAX.
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def test_events_arrive_once_and_in_order(warren, alice, resident):
     room_id, _ = room_with(alice, warren, resident)
     sent = [str(number) for number in range(120)]

@@ -22,11 +22,6 @@ KEYS = "/_matrix/key/v2/server"
 LIST = "/_matrix/federation/v1/publicRooms"
 
 
-@pytest.fixture
-def alice(measured):
-    return Client(measured[0].base_url).register("alice")
-
-
 def test_events_and_edus_are_counted_by_what_became_of_them(network, tmp_path, resident):
     address = f"http://127.0.0.1:{free_port()}"
     with network.server(tmp_path, "--metrics-listen", address) as server:

@@ -28,11 +28,6 @@ class Choosy(Participant):
 
 
 @pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
-@pytest.fixture
 def choosy(network):
     return network.peer(kind=Choosy)
 

@@ -17,11 +17,6 @@ SECRET = "not for who has left"
 
 
 @pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
-@pytest.fixture
 def room(alice):
     state = {"type": "m.room.history_visibility", "state_key": "", "content": {"history_visibility": "joined"}}
     return alice.create_room(preset="private_chat", room_version="11", initial_state=[state])

@@ -15,11 +15,6 @@ from harness.waiting import until
 SECONDS_MAX = 60
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def common_room(alice, warren, resident, **more):
     """A room that both have, as the other one has it: a test adds to that."""
     room_id = alice.create_room(preset="public_chat", room_version="11", **more)

@@ -5,7 +5,7 @@ that would never hear of it: whoever is banned here is banned there (client-serv
 
 import pytest
 
-from harness.client import Client, bodies
+from harness.client import bodies
 from harness.events import id_of
 from harness.rooms import joined_members, members, see, via
 from harness.senders import room_messages
@@ -16,11 +16,6 @@ KEYS = "/_matrix/key/v2/server"
 SECONDS_MAX = 45
 # More than are adopted at once.
 STATES = 20
-
-
-@pytest.fixture
-def alice(warren):
-    return Client(warren.base_url).register("alice")
 
 
 @pytest.fixture
@@ -111,8 +106,7 @@ def test_all_that_many_states_go_without_is_there_once_the_keys_are_here(
     assert members(alice, copy.room_id, "leave") == {users[0]}
 
 
-def test_who_is_banned_before_the_keys_are_here_is_banned_from_the_room_that_replaces_it(warren, resident, away):
-    alice = Client(warren.base_url).register("alice")
+def test_who_is_banned_before_the_keys_are_here_is_banned_from_the_room_that_replaces_it(warren, alice, resident, away):
     copy = resident.create()
     levels = {user: 100 for user in (resident.user(), alice.user_id)}
     resident.next(copy, "m.room.power_levels", {"users": levels}, state_key="")

@@ -1,36 +1,27 @@
 """How long a client waits for the keys of users of servers that do not answer (client-server API, "End-to-End Encryption")."""
 
-import threading
 import time
 
 import pytest
 
-from harness.client import Client
 from harness.deliveries import room_with, until_failing
-from harness.participant import SECONDS_MAX, Participant
+from harness.withholding import Withholding
 
 # A client that says nothing waits for ten seconds.
 LESS_THAN_TEN = 8
 
 
-class Quiet(Participant):
+class Quiet(Withholding):
     """Answers no question about its users until it may."""
 
-    def __init__(self, host, authority, **more):
-        super().__init__(host, authority, **more)
-        self.may_tell = threading.Event()
-
     def answer_user(self, _values, _query, _body):
-        self.may_tell.wait(SECONDS_MAX)
+        self.until_it_may()
         return 200, {"device_keys": {}, "one_time_keys": {}}
 
 
 @pytest.fixture
-def quiet(network):
-    peer = network.peer(kind=Quiet)
-    yield peer
-    peer.may_tell.set()
-    peer.close()
+def quiet(until_over):
+    return until_over(Quiet)
 
 
 def seconds(action):
@@ -50,8 +41,7 @@ def test_a_client_says_how_long_it_waits(alice, quiet, path, name, wanted):
     alice.post(path, json={**body, "timeout": -1}, status=400, errcode="M_BAD_JSON")
 
 
-def test_a_server_that_cannot_be_reached_holds_up_no_keys_and_is_asked_all_the_same(warren, admin, quiet):
-    alice = Client(warren.base_url).register("alice")
+def test_a_server_that_cannot_be_reached_holds_up_no_keys_and_is_asked_all_the_same(warren, admin, alice, quiet):
     room_id, user_id = room_with(alice, warren, quiet)
     quiet.is_failing = True
     alice.send(room_id, "1")
@@ -60,5 +50,5 @@ def test_a_server_that_cannot_be_reached_holds_up_no_keys_and_is_asked_all_the_s
     answer, took = seconds(lambda: alice.post("keys/query", json=query))
     assert list(answer["failures"]) == [quiet.name] and took < LESS_THAN_TEN
     # It may be back before anything is sent to it again.
-    quiet.may_tell.set()
+    quiet.may_answer.set()
     assert alice.post("keys/query", json=query)["failures"] == {}

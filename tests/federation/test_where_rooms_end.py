@@ -29,11 +29,6 @@ def warren(network, tmp_path, clock):
         yield server
 
 
-@pytest.fixture
-def base_url(warren):
-    return warren.base_url
-
-
 def misses(alice, admin, resident, first, second):
     """The peer is down while there is talk in two of its rooms, and at last a topic in the first. Answers the topic's id."""
     resident.is_failing = True

@@ -14,7 +14,7 @@ import requests
 
 from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of
-from harness.metrics import until_at_work
+from harness.metrics import told, until_at_work
 from harness.participant import Participant, path
 from harness.policies import SIGN, enable, signs
 from harness.server import free_port, limited, sound
@@ -365,7 +365,8 @@ def test_who_has_more_patience_waits_longer_for_an_upload(network, at_work, gate
 
 def test_what_had_no_place_for_the_policy_server_may_be_sent_again(network, tmp_path, gate):
     """And it does not count as silent: what others send is asked about."""
-    with sound(limited(network.server(tmp_path), f"-n {FEW_FILES}")) as server:
+    metrics = f"http://127.0.0.1:{free_port()}"
+    with sound(limited(network.server(tmp_path, "--metrics-listen", metrics), f"-n {FEW_FILES}")) as server:
         mallory = Client(server.base_url).register("mallory")
         policy, other = signs(network.peer(kind=Participant)), network.peer(kind=Participant)
         room = mallory.create_room(preset="public_chat", room_version="11")
@@ -387,6 +388,8 @@ def test_what_had_no_place_for_the_policy_server_may_be_sent_again(network, tmp_
             asked = len(policy.asked(SIGN))
             mallory.put(again, json=message, status=503)
             assert len(policy.asked(SIGN)) == asked
+            # It is counted, as those are that have waited.
+            assert told(metrics, "warren_federation_requests_total")["no_place",] >= 2
             event = other.message(copy, "of another")
             assert other.transact(server, [event]) == {id_of(event): {}}
             mallory.sync_until(lambda answer: "of another" in bodies(timeline(answer, room)))

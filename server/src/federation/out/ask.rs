@@ -324,7 +324,7 @@ mod tests {
         let (errcode, error) = (errcode.to_owned(), "no".to_owned());
         let room_version = Some("org.example.13".to_owned());
         let refused =
-            RemoteError::Refused { status, errcode, error, retry_after: None, room_version, is_json: true };
+            RemoteError::Refused { status, errcode, error, retry_after: None, room_version, has_code: true };
         let error = ApiError::from(refused);
         (error.status.as_u16(), serde_json::from_slice(&error.body()).unwrap())
     }

@@ -157,8 +157,8 @@ mod tests {
         let refused = |status| {
             let (errcode, error) = ("M_UNKNOWN".to_owned(), String::new());
             let (retry_after, room_version) = (None, None);
-            let is_json = true;
-            failure(&RemoteError::Refused { status, errcode, error, retry_after, room_version, is_json })
+            let has_code = true;
+            failure(&RemoteError::Refused { status, errcode, error, retry_after, room_version, has_code })
         };
         for status in [StatusCode::NOT_FOUND, StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
             assert_eq!(refused(status), Failure::NoList, "{status}");

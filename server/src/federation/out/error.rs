@@ -28,8 +28,8 @@ pub enum RemoteError {
         retry_after: Option<Duration>,
         /// The version of the room that was asked for, where it says so.
         room_version: Option<String>,
-        /// Whether it said so as JSON: what stands before a server that is down may answer in its stead.
-        is_json: bool,
+        /// Whether it said so by an error code, as servers do: what stands before one that is down may answer in its stead.
+        has_code: bool,
     },
     /// Its answer is too large, or not what was asked for: a sentence.
     BadAnswer(String),
@@ -109,13 +109,14 @@ impl RemoteError {
             (1..=ERRCODE_BYTES_MAX).contains(&text.len())
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.')
         };
+        let has_code = is_errcode(&said.errcode);
         RemoteError::Refused {
             status,
-            errcode: if is_errcode(&said.errcode) { said.errcode } else { "M_UNKNOWN".to_owned() },
+            errcode: if has_code { said.errcode } else { "M_UNKNOWN".to_owned() },
             error: said.error.chars().filter(|char| !char.is_control()).take(ERROR_CHARS_MAX).collect(),
             retry_after: said.retry_after_ms.map(Duration::from_millis).or_else(seconds),
             room_version: said.room_version.as_str().filter(|id| RoomVersion::is_id(id)).map(str::to_owned),
-            is_json: serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok(),
+            has_code,
         }
     }
 }

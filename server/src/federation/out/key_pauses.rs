@@ -337,7 +337,7 @@ mod tests {
             error: String::new(),
             retry_after: Some(Duration::from_secs(300)),
             room_version: None,
-            is_json: false,
+            has_code: false,
         };
         // Whether notaries had the keys or not.
         assert_eq!(Outcome::of(Some(told.clone()), true).retry_after, Some(SECOND * 300));

@@ -10,6 +10,7 @@ use http::StatusCode;
 use tokio::time::timeout;
 use warren_engine::approach::{Approach, Change, Failure, Next, Tells, Template};
 use warren_engine::command::{ParkPdus, Parked};
+use warren_engine::core::event::EventError;
 use warren_engine::core::version::ROOM_VERSIONS;
 use warren_engine::intake::Intake;
 use warren_engine::view::federation::{Handshake, IncomingRoom, IsAccepted, SignedEvent};
@@ -103,6 +104,10 @@ impl From<Error> for NoHelp {
             // Of a template: a server that compares the room's version with those that it is told says the same.
             Error::Invalid(Invalid::RoomVersion(version)) => {
                 ApiError::incompatible_room_version(sentence).with("room_version", version)
+            }
+            // What is too large is what the user says. All else that is no part of an event comes from the template.
+            Error::Invalid(Invalid::Event(ref bad)) if !matches!(bad, EventError::TooLarge { .. }) => {
+                ApiError::unknown(sentence).with_status(StatusCode::BAD_GATEWAY)
             }
             error => error.into(),
         })

@@ -116,7 +116,7 @@ async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> An
 async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
     match answer_about(ctx, wanted, event).await {
         Some(Ok(answer)) => Answer::PolicySignature(Some(answer)),
-        Some(Err(RemoteError::Refused { status, is_json: true, .. }))
+        Some(Err(RemoteError::Refused { status, has_code: true, .. }))
             if is_about_event(status) && status != StatusCode::TOO_MANY_REQUESTS =>
         {
             Answer::PolicySignature(None)

@@ -84,7 +84,7 @@ async fn told_events(
 fn is_denial(failure: &RemoteError) -> bool {
     const DENIALS: [StatusCode; 3] = [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
     match failure {
-        RemoteError::Refused { status, is_json, .. } => *is_json && DENIALS.contains(status),
+        RemoteError::Refused { status, has_code, .. } => *has_code && DENIALS.contains(status),
         _ => false,
     }
 }
