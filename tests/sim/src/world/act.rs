@@ -91,9 +91,6 @@ impl World {
         match (&outcome, request) {
             (Ok(_), Request::Tell(number, target)) => self.tell_device(user, *target, *number),
             (_, Request::Devices(change, _)) => self.note_devices(user, *change),
-            (Ok(_), Request::Member(change)) if change.action == MembershipAction::Join => {
-                self.ledger.asked.remove(&(room, user));
-            }
             _ => {}
         }
         match outcome {
@@ -242,8 +239,8 @@ impl World {
     fn request_in(&mut self, user: User, room: usize, what: What) -> Option<(Request, usize, String)> {
         use MembershipAction as Action;
         self.ledger.asked.extend(match what {
-            What::Knock => Some((room, user)),
-            What::Invite(target) => Some((room, target)),
+            What::Knock => Some(user),
+            What::Invite(target) => Some(target),
             _ => None,
         });
         let own = |action, words: &str| Some((self.member(user, room, user, action), room, words.to_owned()));

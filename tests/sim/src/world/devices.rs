@@ -318,10 +318,9 @@ impl World {
             true => known.is_some(),
             false => meet_here && meet_there && !is_torn,
         };
-        let is_asked = self.ledger.asked.iter().any(|(_, asked)| *asked == user);
         let what = if is_due && known != Some(published) {
             format!("{own_id} has {known:?} of {user_id}, who has {published}")
-        } else if client != user && !meet_here && known.is_some() && !is_asked {
+        } else if client != user && !meet_here && known.is_some() && !self.ledger.asked.contains(&user) {
             format!("{own_id} was not told that {user_id} is out of sight")
         } else {
             return Ok(());

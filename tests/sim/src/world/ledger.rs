@@ -84,9 +84,9 @@ pub(super) struct Ledger {
     /// Users and servers: a change of the user's devices came while the user's server did not know of the room that the other
     /// believes to share with the user. It learns of the change with the next one.
     pub torn: BTreeSet<(User, usize)>,
-    /// Rooms and users who were invited there or knocked, and have not come in since. Their devices are told to those in the room, and
-    /// nobody that these are out of sight when they do not come in.
-    pub asked: BTreeSet<(usize, User)>,
+    /// Users who were invited or knocked. Their devices are told to those in the room, and nobody that these are out of sight when they
+    /// do not come in.
+    pub asked: BTreeSet<User>,
     /// The last event about a user's membership that their server was told while it was not in the room; none while it cannot
     /// be told what came of a request.
     pub outside: BTreeMap<(usize, User), Arc<str>>,
