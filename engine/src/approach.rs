@@ -97,6 +97,11 @@ impl<F: Failure> Approach<F> {
         }
     }
 
+    /// Whether there is nobody to ask after the one that is being asked.
+    pub fn is_last(&self) -> bool {
+        self.servers.len() <= 1
+    }
+
     /// What is asked for.
     pub fn change(&self) -> (&Change, Handshake) {
         (&self.change, self.handshake)

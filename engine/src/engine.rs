@@ -28,7 +28,7 @@ use crate::{
     },
     error::{Error, Result},
     open::{self, Skipped},
-    outbox::{OutgoingNews, Reminders, Waiting},
+    outbox::{Admissions, OutgoingNews, Reminders, Waiting},
     remote::{NeverTrusted, ServerKey},
     room::{Event, Freed, StateNode, purge, servers::AccessDecisions},
     store::{Backend, Base, Cache, Durability, Interner, Overlay, Read, Reader, StorageError, Tx},
@@ -195,6 +195,8 @@ pub(crate) struct Shared {
     pub outbox: Waiting,
     /// Which servers were told again lately that this one has left a room.
     pub reminders: Reminders,
+    /// Which rooms' servers were told again lately of what was said here while they refused it.
+    pub admissions: Admissions,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -275,6 +277,7 @@ impl Engine {
             erasures: Erasures::default(),
             outbox: Waiting::default(),
             reminders: Reminders::default(),
+            admissions: Admissions::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),

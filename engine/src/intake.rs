@@ -453,8 +453,7 @@ impl Intake {
         match (question, answer) {
             // What it leads to would wait for it, and be asked about in vain.
             (Question::PolicySignature(_), Answer::Nothing) if self.backfill => {
-                self.is_policy_server_silent = true;
-                self.other_signatures();
+                self.policy_server_is_silent()
             }
             (_, Answer::Nothing) => {}
             (_, Answer::Denied { event_ids }) => self.denied.extend(event_ids),
@@ -527,12 +526,20 @@ impl Intake {
     /// Keeps the signature with the event. One that does not hold is none.
     fn policy_answered(&mut self, wanted: &WantedSignature, answer: Option<JsonObject>) {
         let Some(event) = self.live.get_mut(&wanted.event_id) else { return };
+        let has_answer = answer.is_some();
         let signed = answer.and_then(|answer| wanted.policy.sign_checked(self.version, event, &answer).ok());
         match signed {
             Some(signed) => *event = signed,
+            // It signs with another key than the room says: nothing is said of the event, which would be hidden for good.
+            None if has_answer && self.backfill => return self.policy_server_is_silent(),
             None => drop(self.not_recommended.insert(wanted.event_id.clone())),
         }
         self.is_new = true;
+    }
+
+    fn policy_server_is_silent(&mut self) {
+        self.is_policy_server_silent = true;
+        self.other_signatures();
     }
 
     fn add(&mut self, pdus: Vec<Bytes>, role: Role) {

@@ -2,7 +2,6 @@
 //!
 //! Without `metrics_listen` no recorder is installed and every handle here does nothing.
 
-use std::cmp::Reverse;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -203,9 +202,9 @@ const FIGURES: [Figure; 5] = [
 /// How deliveries fare to other servers. They are written by hand, as the recorder would go on telling of those that are known no more.
 fn write_destinations(page: &mut String, mut destinations: Vec<DestinationStatus>) {
     let failing = destinations.iter().filter(|status| status.failures > 0).count();
-    // Those that fail are what an operator looks for, then those for which something waits, then those that took something last.
+    // Those that fail are what an operator looks for, then those for which something waits. Of those that are well it is always the same.
     let is_idle = |status: &DestinationStatus| status.rooms_waiting == 0 && status.messages_waiting == 0;
-    destinations.sort_by_key(|status| (status.failures == 0, is_idle(status), Reverse(status.succeeded_ms)));
+    destinations.sort_by_key(|status| (status.failures == 0, is_idle(status)));
     for (name, meaning, count) in [
         (
             "known",

@@ -138,6 +138,10 @@ SILENT = {
     "it hangs": lambda released: lambda _: released.wait(SECONDS_MAX * 3) and (500, {}),
     "it fails": lambda _: lambda _: (500, {}),
     "it is busy": lambda _: lambda _: BUSY,
+    "it is none": lambda _: lambda _: (404, {"errcode": "M_UNRECOGNIZED", "error": "no policy server"}),
+    "it does not know the room": lambda _: lambda _: (404, {"errcode": "M_NOT_FOUND", "error": "unknown room"}),
+    "its room shuts this server out": lambda _: lambda _: (403, {"errcode": "M_FORBIDDEN", "error": "not allowed"}),
+    "it signs with another key": lambda _: lambda _: (200, {"policy.test": {"ed25519:policy_server": "A" * 86}}),
     "it does not know this server": lambda _: lambda _: (401, {"errcode": "M_UNAUTHORIZED", "error": "who are you"}),
 }
 

@@ -80,8 +80,12 @@ impl Failure {
         if self.at_ms > now_ms {
             return due_ms.min(now_ms);
         }
-        let is_asked = self.asked_ms > now_ms;
-        if is_asked { due_ms } else { due_ms.min(now_ms.max(self.heard_ms.saturating_add(HEARD_EVERY_MS))) }
+        let next_ms = match self.heard_ms.saturating_add(HEARD_EVERY_MS) {
+            // Likewise.
+            next_ms if next_ms > now_ms.saturating_add(2 * HEARD_EVERY_MS) => now_ms,
+            next_ms => now_ms.max(next_ms),
+        };
+        if self.asked_ms > now_ms { due_ms } else { due_ms.min(next_ms) }
     }
 
     /// When the server is to be tried that was to be at `due_ms` and is heard from now.

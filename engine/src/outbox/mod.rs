@@ -26,7 +26,7 @@ pub(crate) use back_off::{
     FIRST_WAIT_MS, Failure, OUTAGE_WAIT_MS_MAX, Pause, WAIT_MS_MAX, is_failure_past, wait_ms,
 };
 pub(crate) use ephemeral::Ephemeral;
-pub(crate) use reminders::{CROSSING_MS_MAX, Reminders};
+pub(crate) use reminders::{Admissions, CROSSING_MS_MAX, Reminders};
 use shares::{Entry, Sender};
 use waiting::FirstEnds;
 pub use waiting::OutgoingNews;

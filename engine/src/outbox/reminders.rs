@@ -14,6 +14,10 @@ use crate::{
 /// told, and whoever sends what they like has this one write no more than a row in that time.
 const PAUSE_MS: u64 = HOUR_MS;
 
+/// How long the servers of a room are not told again that this one is let in by another access list, in milliseconds. Whoever may change the
+/// list at will has this server send to all of them each time.
+const ADMISSION_PAUSE_MS: u64 = 5 * 60 * 1000;
+
 /// How long what a server has sent may be on its way, in milliseconds: who sends something of the room within this time after a
 /// leave may have been told of that meanwhile. Should it take longer, the server is told once more of what it knows.
 pub(crate) const CROSSING_MS_MAX: u64 = 10_000;
@@ -52,5 +56,28 @@ impl Reminders {
     /// The server is reminded.
     pub fn note(&self, server: TextNum, room: RoomNum, now_ms: u64) {
         self.0.replace((server, room), Arc::new(now_ms), WEIGHT);
+    }
+}
+
+/// Rooms whose servers were told again of what users of this one did, since the room lets it in again: by which access list, and when.
+pub(crate) struct Admissions(Cache<RoomNum, (Arc<str>, u64)>);
+
+impl Default for Admissions {
+    fn default() -> Self {
+        Self(Cache::new(BYTES_MAX))
+    }
+}
+
+impl Admissions {
+    /// Whether they are to be told by this access list, which is then noted. They are if the same command is run once more.
+    pub fn begin(&self, room: RoomNum, list: &Arc<str>, now_ms: u64) -> bool {
+        let is_soon = self.0.get(&room).is_some_and(|last| {
+            let (of, told_ms) = &*last;
+            of != list && now_ms.abs_diff(*told_ms) < ADMISSION_PAUSE_MS
+        });
+        if !is_soon {
+            self.0.replace(room, Arc::new((list.clone(), now_ms)), WEIGHT);
+        }
+        !is_soon
     }
 }

@@ -6,6 +6,8 @@
 //! too early and then forgotten; what could not be handed on waits for the next look, and all behind it, so that
 //! `dispatched_to` passes nothing.
 
+mod pending;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
@@ -16,12 +18,13 @@ use std::{
 
 use parking_lot::Mutex;
 
+use self::pending::{Ends, Pending};
 use crate::{
     core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     outbox::{
         Failure, Pause,
         delivery::is_long_silent,
-        ephemeral::{Ephemeral, Ephemerals, earlier},
+        ephemeral::{Ephemeral, earlier},
         missed::{Missed, Search},
     },
     stream::{Outgoing, Touch},
@@ -39,85 +42,8 @@ const KEPT_MAX: usize = 500_000;
 /// else takes everybody's places again after each answer.
 const LAGGARD_MS: u64 = 10 * 60 * 1000;
 
-/// What may be waiting for one server.
-#[derive(Debug, Default)]
-struct Pending {
-    /// The rooms with events for it, and the position of the last.
-    rooms: BTreeMap<RoomNum, StreamPos>,
-    /// Whether those of before the start are still to be looked for.
-    is_unknown: bool,
-    /// Up to where there may be something in its queue.
-    queued: StreamPos,
-    /// What is soon stale.
-    ephemerals: Ephemerals,
-    /// The receipts that it has not been told and that are not among that.
-    missed: Missed,
-    /// When it may be tried, in milliseconds since the epoch.
-    due_ms: u64,
-    /// When that was said, in milliseconds since the epoch. If it is ahead of now, the clock was set back, and there is no telling
-    /// how much of the pause is over.
-    said_ms: u64,
-    /// Its last failure.
-    failure: Failure,
-    /// Whether it was heard from since somebody is at it.
-    was_heard: bool,
-    /// Where the rooms end, while it catches up.
-    ends: Option<Ends>,
-    /// Its turn among those that are due, from when it is first seen to be until somebody is at it.
-    turn: Option<u64>,
-    /// When its last turn was given, in milliseconds since the epoch; zero if none was.
-    turn_ms: u64,
-    /// Whether somebody is at it.
-    taken: bool,
-}
-
-/// Where the rooms of a server end that catches up.
-#[derive(Debug)]
-struct Ends {
-    /// Up to where it catches up.
-    until: StreamPos,
-    /// The rooms in which this server was when it was looked, and may be asked for the rest.
-    fetched: Arc<BTreeSet<RoomNum>>,
-    /// The events, behind what it had when they were looked for.
-    events: BTreeSet<(StreamPos, EventNum)>,
-}
-
 /// The first events with which a server that catches up begins, and the rooms from which it fetches the rest.
 pub(super) type FirstEnds = (Vec<(StreamPos, EventNum)>, Arc<BTreeSet<RoomNum>>);
-
-impl Pending {
-    fn is_due(&self, now_ms: u64) -> bool {
-        self.due_ms <= now_ms || self.said_ms > now_ms
-    }
-
-    fn is_idle(&self) -> bool {
-        self.next_ms(0).is_none()
-    }
-
-    /// Whether it has failed, and nothing is left for it whose taking would show that it is well.
-    fn is_in_doubt(&self) -> bool {
-        !self.taken && self.is_idle() && self.failure.at_ms > 0 && !self.failure.is_shelved()
-    }
-
-    /// When it is to be sent something; `None` if there is nothing.
-    fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let is_urgent = self.is_unknown
-            || !self.rooms.is_empty()
-            || self.queued != StreamPos::ZERO
-            || self.missed.behind().is_some();
-        let waits_ms = if is_urgent { Some(0) } else { self.ephemerals.due_ms() };
-        let pause_ms = if self.is_due(now_ms) { 0 } else { self.due_ms };
-        waits_ms.map(|waits_ms| waits_ms.max(pause_ms))
-    }
-
-    /// Receipts that came behind this position are to be looked for. Whoever is not dealt with is before the next start at the
-    /// earliest, which is when all are.
-    fn miss(&mut self, behind: Option<StreamPos>) {
-        if let Some(behind) = behind.filter(|_| !self.failure.is_shelved()) {
-            self.missed.add(behind);
-        }
-    }
-}
 
 #[derive(Default)]
 struct Inner {
@@ -531,7 +457,7 @@ impl Waiting {
         }
         match pending.is_due(now_ms) {
             true => pending.is_in_doubt(),
-            false => pending.failure.due_if_heard_ms(pending.due_ms, now_ms) < pending.due_ms,
+            false => pending.patience().due_if_heard_ms(pending.due_ms, now_ms) < pending.due_ms,
         }
     }
 
@@ -545,19 +471,15 @@ impl Waiting {
         let mut inner = self.0.lock();
         let Some(pending) = inner.servers.get_mut(&server) else { return due_ms };
         pending.failure = Failure { heard_ms: pending.failure.heard_ms, ..failure };
-        if pending.was_heard { pending.failure.hear(due_ms, now_ms) } else { due_ms }
+        if pending.was_heard { pending.hear(due_ms, now_ms) } else { due_ms }
     }
 
     /// The server, which has failed and is to be tried at `due_ms`, is heard from. Answers when it is.
-    pub fn heard(&self, server: TextNum, failure: Failure, due_ms: u64, now_ms: u64) -> u64 {
-        let mut inner = self.0.lock();
-        let mut unknown = 0;
-        let known =
-            inner.servers.get_mut(&server).map_or(&mut unknown, |pending| &mut pending.failure.heard_ms);
-        let mut failure = Failure { heard_ms: *known, ..failure };
-        let due_ms = failure.hear(due_ms, now_ms);
-        *known = failure.heard_ms;
-        due_ms
+    pub fn heard(&self, server: TextNum, mut failure: Failure, due_ms: u64, now_ms: u64) -> u64 {
+        match self.0.lock().servers.get_mut(&server) {
+            Some(pending) => pending.hear(due_ms, now_ms),
+            None => failure.hear(due_ms, now_ms),
+        }
     }
 
     /// The server may be tried at `due_ms`, if not before.

@@ -104,13 +104,12 @@ pub(crate) fn tell_ends(tx: &mut Tx, room: &RoomCtx, server: &str, join: Option<
 /// list lets this server in again, which it did not before what came, when `before` was its state: they have refused that, and would
 /// hear of it only from what is said here next. Each is told that was there when it was told first. O(servers) then.
 pub(crate) fn tell_again(tx: &mut Tx, room: &RoomCtx, before: NodeId) -> Result<()> {
-    if !servers::is_let_in_again(tx, room, before)? {
-        return Ok(());
-    }
+    let Some(list) = servers::let_in_again(tx, room, before)? else { return Ok(()) };
     let mut ends = untold::own_ends(tx, room)?;
     // What is said in this very batch has no place yet, and goes out with it.
     ends.retain(|event| event.pos() < StreamPos::MAX);
-    if ends.is_empty() {
+    let now_ms = tx.shared.clock.now_ms();
+    if ends.is_empty() || !tx.shared.admissions.begin(room.num, &list, now_ms) {
         return Ok(());
     }
     for server in tx.counted_or_supposed_servers(room.num)? {

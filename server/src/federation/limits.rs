@@ -275,6 +275,16 @@ pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
 pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How often it waits so for history, of which sixteen events are asked about at once: one that signs ten a second is through with them by then.
+pub const POLICY_WAITS_MAX: usize = 3;
+
+/// How often a policy server may fail to answer about one event of the past, while it answers about others, until the event goes without
+/// its signature: all that is before it waits for that, with a minute between two questions.
+pub const POLICY_TRIES_MAX: u32 = 3;
+
+/// Events of the past of which it is remembered how often a policy server had no answer, some 150 bytes each.
+pub const UNANSWERED_EVENTS_MAX: usize = 10_000;
+
 /// Servers of which it is remembered that they were silent, some 100 bytes each.
 pub const SILENT_SERVERS_MAX: usize = 10_000;
 

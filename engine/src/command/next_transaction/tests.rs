@@ -4,6 +4,7 @@ mod catching_up;
 mod edus;
 mod ends;
 mod failed_reads;
+mod heard;
 mod trimming;
 
 use std::sync::Arc;
@@ -457,75 +458,6 @@ fn a_pause_that_begins_after_now_is_over() {
     assert_eq!(due(&world), [THERE.into()]);
     assert_eq!(hear(&world), Some(world.engine.now_ms()));
     assert_eq!(hear(&world), None, "there is no pause any more");
-}
-
-/// Whoever reaches this server and cannot be reached costs no attempt with each of its requests.
-#[test]
-fn a_sign_of_life_ends_a_pause_at_once_but_not_the_next_one() {
-    let world = world();
-    world.message(ROOM, ALICE, "1");
-    assert_eq!(due(&world).len(), 1);
-    ask(&world, THERE, None);
-    for _ in 0..3 {
-        fail(&world);
-    }
-    leave_until(&world, fail(&world));
-    world.pass_ms(3_000);
-    let heard_ms = world.engine.now_ms();
-    hear_as_served(&world);
-    assert!(!world.engine.read(&MayBeBack(THERE)).unwrap(), "that is noted once");
-    assert_eq!(due(&world), [THERE.into()]);
-    world.pass_ms(2_000);
-    leave_until(&world, fail(&world));
-    hear_as_served(&world);
-    assert!(!world.engine.read(&MayBeBack(THERE)).unwrap(), "that is noted once");
-    let idle = look(&world);
-    assert_eq!((idle.destinations.len(), idle.next_ms), (0, Some(heard_ms + 10_000)));
-    world.pass_ms(8_000);
-    assert_eq!(due(&world), [THERE.into()]);
-}
-
-/// That says nothing of what the server takes: it is tried again at once, then every ten seconds, and when it is not heard from the
-/// pauses have grown all the same.
-#[test]
-fn a_sign_of_life_during_an_attempt_counts_after_its_failure() {
-    let world = world();
-    world.message(ROOM, ALICE, "1");
-    let begun_ms = world.engine.now_ms();
-    for tried in 0..6 {
-        assert_eq!(due(&world).len(), 1);
-        ask(&world, THERE, None);
-        for _ in 0..3 {
-            hear_as_served(&world);
-        }
-        let due_ms = fail(&world);
-        // The second pause may be shorter anyway.
-        let most_ms = begun_ms + 10_000 * tried;
-        assert!(due_ms == most_ms || tried == 1 && due_ms < most_ms, "{tried}");
-        leave_until(&world, due_ms);
-        hear_as_served(&world);
-        assert_eq!(look(&world).next_ms.unwrap_or(due_ms), due_ms);
-        world.pass_ms(due_ms - world.engine.now_ms());
-    }
-    assert_eq!(due(&world).len(), 1);
-    ask(&world, THERE, None);
-    assert!(fail(&world) >= world.engine.now_ms() + 250_000, "it has failed six times");
-}
-
-/// While nothing is kept of the attempt but that it has failed.
-#[test]
-fn a_sign_of_life_between_a_failure_and_its_end_counts_too() {
-    let world = world();
-    world.message(ROOM, ALICE, "1");
-    assert_eq!(due(&world).len(), 1);
-    ask(&world, THERE, None);
-    for _ in 0..4 {
-        fail(&world);
-    }
-    let due_ms = fail(&world);
-    hear_as_served(&world);
-    leave_until(&world, due_ms);
-    assert_eq!(due(&world), [THERE.into()]);
 }
 
 #[test]

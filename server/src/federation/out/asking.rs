@@ -58,7 +58,7 @@ impl Asking {
             lacks_servers: false,
             away: BTreeSet::new(),
             tellers: Vec::new(),
-            is_patient: false,
+            is_patient: true,
             was_patient: false,
         }
     }

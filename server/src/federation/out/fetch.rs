@@ -74,6 +74,13 @@ pub async fn take_in(
     Ok(asking.lacks(ctx))
 }
 
+/// The same where an operator has chosen the one server whose word counts, also for what it denies of a state that it tells.
+pub async fn take_in_as_told(ctx: &Arc<Context>, intake: &mut Intake, server: &str) -> Result<(), ApiError> {
+    let mut asking = Asking::of(Some(Cause::told(server)), &[server.to_owned()]);
+    asking.is_patient = false;
+    drive(ctx, intake, &mut asking).await
+}
+
 async fn drive(ctx: &Arc<Context>, intake: &mut Intake, asking: &mut Asking) -> Result<(), ApiError> {
     loop {
         match intake.next_step() {

@@ -51,7 +51,7 @@ async fn leave_elsewhere(
 ) -> Option<(String, SignedEvent)> {
     let mut approach = Approach::new(change.clone(), Handshake::Leave, servers);
     while let Some((server, event)) = next_event(ctx, &mut approach).await {
-        match hand_in_leave(ctx, &server, change, &event).await {
+        match hand_in_leave(ctx, &server, &approach, &event).await {
             Ok(_) => return Some((server, event)),
             Err(why) => no_help(&mut approach, &server, why.into()),
         }

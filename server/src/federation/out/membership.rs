@@ -27,7 +27,8 @@ use crate::http::ApiError;
 /// How long one server may take to give a template: its part is to read some twenty rows.
 const TEMPLATE_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// How long one server may take for each part of a leave: of the time for which the user waits something has to be left for others.
+/// How long one server may take for each part of a leave while others are left to be asked, for whom some of the time has to be left for
+/// which the user waits.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// How long a user who comes in waits until what a server has let in can be judged here.
@@ -127,7 +128,7 @@ pub async fn next_event(
 ) -> Option<(String, SignedEvent)> {
     loop {
         match approach.next_step() {
-            Next::Ask(server) => match ask_for_template(ctx, &server, approach.change()).await {
+            Next::Ask(server) => match ask_for_template(ctx, &server, approach).await {
                 Ok(template) => {
                     if let Err(error) = approach.templated(&ctx.engine, &template) {
                         refusals::template(&error);
@@ -161,8 +162,9 @@ pub fn told(approach: Approach<NoHelp>) -> ApiError {
 async fn ask_for_template(
     ctx: &Arc<Context>,
     server: &str,
-    (change, handshake): (&Change, Handshake),
+    approach: &Approach<NoHelp>,
 ) -> Result<Template, RemoteError> {
+    let (change, handshake) = approach.change();
     let name = match handshake {
         Handshake::Join => "v1/make_join/{roomId}/{userId}",
         Handshake::Knock => "v1/make_knock/{roomId}/{userId}",
@@ -178,8 +180,13 @@ async fn ask_for_template(
     }
     let asker = Asker::User(change.user_id.clone());
     let asked = Ask::get(server, target).asked_by(&asker).for_event().read::<Template>(ctx);
-    let time_max = if handshake == Handshake::Leave { LEAVE_TIME_MAX } else { TEMPLATE_TIME_MAX };
-    within(time_max, asked).await
+    within(part_time_max(approach), asked).await
+}
+
+/// How long the server that is being asked may take for one part.
+fn part_time_max(approach: &Approach<NoHelp>) -> Duration {
+    let (_, handshake) = approach.change();
+    if handshake == Handshake::Leave && !approach.is_last() { LEAVE_TIME_MAX } else { TEMPLATE_TIME_MAX }
 }
 
 async fn within<T>(
@@ -195,10 +202,11 @@ async fn within<T>(
 pub async fn hand_in_leave(
     ctx: &Context,
     server: &str,
-    change: &Change,
+    approach: &Approach<NoHelp>,
     event: &SignedEvent,
 ) -> Result<StateAnswer, RemoteError> {
-    within(LEAVE_TIME_MAX, hand_in(ctx, server, "send_leave", "", change, event)).await
+    let (change, _) = approach.change();
+    within(part_time_max(approach), hand_in(ctx, server, "send_leave", "", change, event)).await
 }
 
 /// Hands an event in where `name` says, and with the older version of the endpoint where the newer is not known. Answers

@@ -49,6 +49,7 @@ mod state_answer;
 mod state_memory;
 pub mod timestamp;
 mod transaction;
+mod unanswered;
 pub mod unchecked;
 pub mod unreached;
 mod untold;
@@ -103,6 +104,7 @@ pub struct Federation {
     histories: history::Histories,
     /// Policy servers that do not answer.
     silent_policy_servers: Silences,
+    unanswered: unanswered::Unanswered,
     hierarchies: hierarchy::Hierarchies,
     /// Rooms that are, or were, resynchronised.
     pub resyncs: resync::Resyncs,
@@ -140,6 +142,7 @@ impl Federation {
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
             silent_policy_servers: Silences::new(POLICY_PAUSE),
+            unanswered: Default::default(),
             hierarchies: hierarchy::Hierarchies::new(places.questions),
             resyncs: resync::Resyncs::default(),
             own_changes: Flights::default(),

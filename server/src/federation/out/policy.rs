@@ -8,7 +8,7 @@
 //! Specification: server-server API, "Policy Servers".
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -25,7 +25,9 @@ use warren_engine::{Command, Error, PolicyServer, UnsignedEvent, WantedSignature
 use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
-use crate::federation::limits::{POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, SIGNED_EVENTS_MAX};
+use crate::federation::limits::{
+    POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
+};
 use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
 use crate::worker;
@@ -106,18 +108,19 @@ fn is_own(ctx: &Context, policy: &PolicyServer) -> bool {
 /// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
 /// at all if it is not asked now.
 async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
-    match answer_about(ctx, wanted, event).await {
+    match answer_about(ctx, wanted, event, 1).await {
         Some(answer) => Answer::PolicySignature(answer.ok()),
         None => Answer::Nothing,
     }
 }
 
-/// The same about an event of the past, for which there is time: nothing if what came is not about the event.
+/// The same about an event of the past, for which there is time: what is not said of the event itself is no answer. History that is
+/// refused stays so, and a server that is no policy server yet, or has another key than the room says, may come to be put right.
 async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
-    match answer_about(ctx, wanted, event).await {
+    match answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await {
         Some(Ok(answer)) => Answer::PolicySignature(Some(answer)),
-        Some(Err(RemoteError::Refused { status, has_code: true, .. }))
-            if is_about_event(status) && status != StatusCode::TOO_MANY_REQUESTS =>
+        Some(Err(RemoteError::Refused { status: StatusCode::BAD_REQUEST, errcode, .. }))
+            if errcode == "M_FORBIDDEN" =>
         {
             Answer::PolicySignature(None)
         }
@@ -142,8 +145,25 @@ pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSign
             (wanted, answer)
         });
     }
-    for (wanted, answer) in worker::side_by_side(ctx, asks).await {
+    let mut answers = worker::side_by_side(ctx, asks).await;
+    if is_past {
+        go_without(ctx, &mut answers);
+    }
+    for (wanted, answer) in answers {
         intake.answered(Question::PolicySignature(wanted), answer);
+    }
+}
+
+/// Takes those for refused that the policy server has no answer about, time and again, though it signs others.
+fn go_without(ctx: &Context, answers: &mut [(WantedSignature, Answer)]) {
+    let unanswered = &ctx.federation.unanswered;
+    for (wanted, answer) in answers {
+        if matches!(answer, Answer::Nothing)
+            && unanswered.is_signing(&wanted.policy.name, Instant::now())
+            && unanswered.is_over(&wanted.event_id)
+        {
+            *answer = Answer::PolicySignature(None);
+        }
     }
 }
 
@@ -162,6 +182,7 @@ async fn answer_about(
     ctx: &Context,
     wanted: &WantedSignature,
     event: &Bytes,
+    waits_max: usize,
 ) -> Option<Result<JsonObject, RemoteError>> {
     let policy = &wanted.policy;
     let is_silent = |server: OwnedServerName| ctx.federation.silent_policy_servers.is_silent(&server);
@@ -170,12 +191,14 @@ async fn answer_about(
         return None;
     }
     let mut answer = ask(ctx, policy, event, None).await;
-    // All servers in the room ask for the same signature at the same time.
-    if let Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer
-        && let Some(wait) = retry_after.filter(|wait| *wait <= POLICY_WAIT_MAX)
-    {
-        sleep(wait).await;
-        answer = ask(ctx, policy, event, None).await;
+    for _ in 0..waits_max {
+        // All servers in the room ask for the same signature at the same time.
+        if let Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer
+            && let Some(wait) = retry_after.filter(|wait| *wait <= POLICY_WAIT_MAX)
+        {
+            sleep(wait).await;
+            answer = ask(ctx, policy, event, None).await;
+        }
     }
     let refused = |error: &RemoteError| {
         tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
@@ -206,6 +229,9 @@ async fn ask(
         Err(_) => "unreachable",
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
+    if answer.is_ok() {
+        ctx.federation.unanswered.note_signing(&policy.name, Instant::now());
+    }
     // What had no place says nothing of the server.
     if !matches!(answer, Err(RemoteError::NoPlace)) {
         let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));

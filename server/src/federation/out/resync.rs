@@ -25,7 +25,7 @@ use warren_engine::{Error, GivenState, LeftOut, Outcome, What};
 
 use super::RemoteError;
 use super::ask::{Ask, path};
-use super::fetch::{ToldState, follow_up, servers_to_ask, state, take_in, whole_state};
+use super::fetch::{ToldState, follow_up, servers_to_ask, state, take_in_as_told, whole_state};
 use super::guests;
 use super::join::{At, store};
 use super::keys::Cause;
@@ -268,7 +268,7 @@ async fn take_in_ends(
 ) -> Result<(), ApiError> {
     let unknown = ctx.engine.read(&UnknownEvents { event_ids: ends })?;
     let mut intake = Intake::new(room_id.to_owned(), version, events(ctx, place.server, &unknown).await?);
-    take_in(ctx, &mut intake, &[place.server.to_owned()]).await?;
+    take_in_as_told(ctx, &mut intake, place.server).await?;
     for (event_id, outcome) in &intake.outcomes {
         let reason = match outcome {
             Outcome::Accepted => {

@@ -127,6 +127,9 @@ impl World {
                 server.write(notice)?;
             }
         }
+        if let Some(reminder) = room.reminder() {
+            server.write(reminder)?;
+        }
         if let Some(mut intake) = begun {
             let taken = self.drive(to, &mut intake, &mut Asking { servers: &[], answers: 0 });
             outcomes.extend(
