@@ -60,7 +60,8 @@ fn a_sign_of_life_during_an_attempt_counts_after_its_failure() {
 #[test]
 fn a_sign_of_life_is_in_no_hurry_where_nothing_waits() {
     let world = world();
-    assert!(due(&world).is_empty());
+    assert_eq!(due(&world), [THERE.into()], "it is told of the room");
+    deliver(&world, THERE);
     for tried in 0..4 {
         let (room_id, user, typing) = (ROOM.into(), ALICE.into(), tried % 2 == 0);
         world.engine.write(SetTyping { room_id, user, typing, timeout_ms: None }).wait().unwrap();
