@@ -210,6 +210,42 @@ fn a_policy_server_that_does_not_answer_is_asked_no_more_for_the_page() {
     guarded.shows(&[&guarded.sent[guarded.sent.len() - 1]]);
 }
 
+/// What follows the last that was signed would be told its state by what is not taken in.
+#[test]
+fn the_state_before_what_was_signed_until_then_is_asked_for_once() {
+    let mut state = Vec::new();
+    let guarded = Guarded::new(Scene::new(), |scene| {
+        state = scene.state_ids();
+        let mut sent = vec![scene.message(BOB, &strs(&scene.ends()), 20)];
+        for depth in 21..25 {
+            sent.push(scene.message(BOB, &[&sent[sent.len() - 1].event_id], depth));
+        }
+        let content = json!({"membership": "join", "displayname": "Robert"});
+        sent.push(scene.draft(BOB, "m.room.member", Some(BOB), content, &[&sent[4].event_id], 25));
+        sent.push(behind_gap(scene, &sent[5]));
+        sent
+    });
+    let [one, two, three, four, five, renamed, last] = &guarded.sent[..] else { panic!() };
+    let pdus = [one, two, three, four, five, renamed];
+    let mut asked = Vec::new();
+    let intake = guarded.scene.drive(page(&pdus), |question| match question {
+        Question::PolicySignature(wanted) if wanted.event_id == two.event_id => Answer::Nothing,
+        Question::PolicySignature(wanted) => {
+            let pdu = pdus.iter().find(|pdu| pdu.event_id == wanted.event_id).unwrap();
+            Answer::PolicySignature(Some(answer(&pdu.json, &guarded.key)))
+        }
+        Question::State { event_id } => {
+            asked.push(event_id.to_string());
+            Answer::State { state: state.clone(), auth_chain: Vec::new(), pdus: Vec::new() }
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(intake.is_policy_server_silent());
+    assert_eq!(asked, strings(&[three]));
+    guarded.shows(&[three, four, five, renamed, last]);
+    assert_eq!(missing_before(&guarded.scene, last), strings(&[two]));
+}
+
 #[test]
 fn what_is_signed_is_taken_in_before_more_is_asked_about() {
     let count = AT_ONCE + 4;
