@@ -5,7 +5,8 @@ use crate::{
     Engine, PolicyServer, UnsignedEvent,
     command::{SendEvent, WithSigned},
     core::{
-        event::{EventBuilder, EventError, JsonObject, KeyPair, Pdu, encode_base64},
+        event::{EventBuilder, EventError, JsonObject, KeyPair, Pdu, encode_base64, hash_and_sign_event},
+        limits::PREV_EVENTS_MAX,
         version::RoomVersion,
     },
     fixture::SERVER,
@@ -250,6 +251,21 @@ fn what_cannot_be_judged_is_not_signed() {
     none.room(ROOM, ALICE, None);
     let refused = none.engine.read(&PolicyOpinion { event: &message(BOB).json });
     assert!(matches!(refused, Err(Error::NotFound(What::Room))));
+}
+
+/// Specification: "the response of backfill MUST NOT be validated on these specific restrictions".
+#[test]
+fn history_that_names_more_events_than_one_of_today_may_is_judged_as_well() {
+    let world = protecting();
+    let mut wide: JsonObject = serde_json::from_slice(&message(MALLORY).json).unwrap();
+    wide["prev_events"] = (0..=PREV_EVENTS_MAX).map(|number| format!("${number:a>43}")).collect();
+    hash_and_sign_event(version(), &mut wide, THERE, &KeyPair::from_seed("1", &[7; 32]).unwrap());
+    let wide = serde_json::to_vec(&wide).unwrap();
+    assert!(Pdu::parse(version(), &wide).is_err());
+    let opinion = || ask(&world, &PolicyOpinion { event: &wide });
+    assert!(matches!(opinion(), Opinion::Recommended(_)));
+    ban(&world, "user", MALLORY);
+    assert_eq!(opinion(), Opinion::Refused(PolicyRefusal::Sender));
 }
 
 #[test]
