@@ -49,7 +49,9 @@ fn check(call: &Call, version: &'static RoomVersion) -> Result<(), ApiError> {
 ///
 /// Errors: 400 `M_FORBIDDEN` if it does not recommend the event; 400 `M_BAD_JSON` for one that is malformed; 404 for a room that is not here.
 pub fn opinion(ctx: &Context, event: &[u8]) -> Result<JsonObject, ApiError> {
-    match ctx.engine.read(&PolicyOpinion { event }).map_err(unfit)? {
+    // A list that has changed is read anew, of which the largest are long, or waited for.
+    let opinion = tokio::task::block_in_place(|| ctx.engine.read(&PolicyOpinion { event }));
+    match opinion.map_err(unfit)? {
         Opinion::Recommended(signatures) => {
             note("recommended", "");
             Ok(signatures)
