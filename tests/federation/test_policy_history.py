@@ -103,6 +103,20 @@ def test_what_it_refuses_stays_part_of_the_rooms_state(server, alice, policy):
     assert alice.state(copy.room_id, "m.room.topic")["topic"] == "spam"
 
 
+def test_what_a_redaction_took_is_not_shown_again_though_it_refuses_that(server, alice, policy):
+    """Others give the message whole that the redaction names: it was said to be spam."""
+    copy = policy.create()
+    first, _ = say(policy, copy, "first", "second")
+    redaction = policy.next(copy, "m.room.redaction", {"redacts": id_of(first), "reason": "spam"})
+    use(policy, copy)
+    alice.join(copy.room_id, query=via(policy))
+    shown = {event["event_id"]: event for event in everything(alice, copy.room_id)}
+    assert bodies(shown.values()) == [None, "second"]
+    assert shown[id_of(first)]["content"] == {} and "redacted_because" not in shown[id_of(first)]["unsigned"]
+    assert id_of(redaction) in [id_of(event) for event in events_asked_about(policy)]
+    assert id_of(redaction) not in shown
+
+
 def test_much_of_history_is_asked_about_side_by_side(server, alice, policy):
     """Some of it, and never all at once."""
     copy = policy.create()

@@ -74,6 +74,8 @@ def test_what_others_ask_for_is_signed(server, alice, resident, room, key):
         resident.message(room, unsigned={"age": 5}),
         # Its keys cannot be had; without its server's signature nobody takes it.
         resident.message(room, key=Key("unheard")),
+        # History may name more events than one of today.
+        resident.message(room, prev_events=[f"${number:a>43}" for number in range(25)]),
         # Others may ask for what they have of somebody else, however old it is.
         resident.events[room.state["m.room.create", ""]],
     ):
@@ -173,12 +175,13 @@ def test_who_is_banned_says_nothing_until_that_is_taken_back(server, alice, resi
     lift = server.list.ban("room", room.room_id)
     assert_refuses(resident, server, message, "the room")
     lift()
-    # Nor does a rule count any more that is redacted.
+    # Nor does a rule count any more that was redacted some seconds ago.
     content = {"entity": user, "recommendation": "m.ban", "reason": "spam"}
     owner, rules = server.list.owner, server.list.room_id
     rule = owner.set_state(rules, "m.policy.rule.user", content, "redacted")
     assert_refuses(resident, server, message, "the sender")
     owner.put("rooms/{roomId}/redact/{eventId}/{txnId}", rules, rule, "redaction")
+    until(lambda: asks(resident, server, message)[0] == 200, seconds=30)
     assert_signs(resident, server, message, key)
 
 

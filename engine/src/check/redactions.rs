@@ -19,10 +19,7 @@ use crate::{
         version::RoomVersion,
     },
     room::{encode_body, redactions::is_spared, room_version},
-    store::{
-        Direction, StorageError, schema,
-        schema::{EventHeader, EventStatus},
-    },
+    store::{Direction, StorageError, schema, schema::EventHeader},
 };
 
 pub(super) fn passes() -> Vec<Pass> {
@@ -69,7 +66,7 @@ pub(super) fn expect_of(
 ) -> Result<(), StorageError> {
     let Some(target_id) = pdu.redacts.as_deref() else { return Ok(()) };
     // While members are missing nobody knows for certain whether it was allowed.
-    if &*pdu.kind != "m.room.redaction" || header.status != EventStatus::Accepted || header.partial_state {
+    if &*pdu.kind != "m.room.redaction" || !header.takes_effect() || header.partial_state {
         return Ok(());
     }
     let Some(target) = row.event_num(target_id)? else {
@@ -160,7 +157,7 @@ pub(super) fn mend_by(
     Ok(())
 }
 
-/// The first accepted redaction of `target` in the room's timeline.
+/// The first redaction of `target` in the room's timeline that was accepted, or else one of history that is shown to nobody.
 fn find(row: &Row<'_>, room: RoomNum, target: &str) -> Result<Option<EventNum>, StorageError> {
     let Some(kind) = row.text_num("m.room.redaction")? else { return Ok(None) };
     let mut nums = Vec::new();
@@ -168,9 +165,14 @@ fn find(row: &Row<'_>, room: RoomNum, target: &str) -> Result<Option<EventNum>, 
         nums.push(num);
         true
     })?;
+    let off_timeline = &schema::OFF_TIMELINE;
+    row.reader().scan(off_timeline, &room, Direction::Forward, |(_, num): (RoomNum, EventNum), ()| {
+        nums.push(num);
+        true
+    })?;
     for num in nums {
         let Some(header) = row.header(num)? else { continue };
-        if header.value.kind != kind || header.value.status != EventStatus::Accepted {
+        if header.value.kind != kind || !header.value.takes_effect() {
             continue;
         }
         let Some((id, json)) = row.body(num)? else { continue };

@@ -169,18 +169,35 @@ impl Intake {
     }
 
     /// Asks for the states before events: of the `first`, or of all. Those that follow others which wait are told theirs by
-    /// these, as a rule.
+    /// these, as a rule; not by history that goes on waiting for a signature.
     fn ask_for_states(&mut self, missing: &Missing, first: bool) -> bool {
+        let unsigned = self.left_unsigned(missing);
+        let is_waiting = |prev: &Arc<str>| self.live.contains_key(prev) && !unsigned.contains(prev);
         let follows_waiting = |event_id: &Arc<str>| {
             let checked = self.live.get(event_id);
-            checked.is_some_and(|checked| {
-                checked.pdu().prev_events.iter().any(|prev| self.live.contains_key(prev))
-            })
+            checked.is_some_and(|checked| checked.pdu().prev_events.iter().any(is_waiting))
         };
         let wanted = missing.state.iter().filter(|event_id| !first || !follows_waiting(event_id));
         let questions: Vec<Question> =
             wanted.map(|event_id| Question::State { event_id: event_id.clone() }).collect();
+        drop(unsigned);
         self.ask_all(questions)
+    }
+
+    /// The events of the past that wait for a policy server which is silent, and what they lead to: none of them is taken in any more.
+    fn left_unsigned<'a>(&'a self, missing: &'a Missing) -> HashSet<&'a Arc<str>> {
+        let mut unsigned = HashSet::new();
+        if !self.is_policy_server_silent {
+            return unsigned;
+        }
+        let mut next: Vec<&Arc<str>> = missing.signatures.iter().map(|wanted| &wanted.event_id).collect();
+        while let Some(event_id) = next.pop() {
+            if unsigned.insert(event_id) {
+                let checked = self.live.get(event_id).map(|checked| &checked.pdu().prev_events);
+                next.extend(checked.or_else(|| self.passed_by.get(event_id)).into_iter().flatten());
+            }
+        }
+        unsigned
     }
 
     /// Asks the next server for the states before events that the last one's denies.

@@ -243,6 +243,7 @@ pub(super) fn set_aside(
         None => {}
     }
     gap::arrived(tx, &event)?;
+    redactions::take_effect(tx, room, &event)?;
     redactions::apply_waiting(tx, room, event)
 }
 
@@ -457,11 +458,7 @@ fn follow_members(
 
 fn index(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>, pos: StreamPos) -> Result<()> {
     relations::apply(tx, room, event, pos)?;
-    // What a redaction takes cannot be given back, so one that may yet turn out not to be allowed waits until that is known.
-    match event.header.partial_state {
-        true => Ok(()),
-        false => redactions::apply(tx, room, event),
-    }
+    redactions::take_effect(tx, room, event)
 }
 
 fn write(
@@ -577,6 +574,9 @@ pub(super) fn rewrite_body(
     tx.made_event(&anew, pos);
     tx.write_event(&anew, true);
     if anew.header.status != EventStatus::Accepted {
+        if !was_redaction {
+            redactions::take_effect(tx, room, &anew)?;
+        }
         return Ok(anew);
     }
     if relations::relation_of(&whole.content).is_some() {

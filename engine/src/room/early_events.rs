@@ -11,7 +11,7 @@ use crate::{
 /// A keyspace of such events: by the room and the id of the event that they wait for.
 pub(crate) type EarlyEvents = Keyspace<(RoomNum, String), Vec<EventNum>>;
 
-/// Lets an event wait, unless as many wait already as may.
+/// Lets an event wait, unless it does or as many wait already as may.
 pub(super) fn keep(
     tx: &mut Tx,
     keyspace: &EarlyEvents,
@@ -22,7 +22,8 @@ pub(super) fn keep(
 ) -> Result<()> {
     let key = (room, target_id.to_owned());
     let mut early = tx.get(keyspace, &key)?.unwrap_or_default();
-    if early.len() < count_max {
+    // History may come in anew, as one that is shown.
+    if early.len() < count_max && !early.contains(&event) {
         early.push(event);
         tx.put(keyspace, &key, &early);
     }

@@ -51,7 +51,7 @@ pub(crate) fn missing_prev_events(
     }
     let named = missing.len();
     let is_end = |num: EventNum| room.head.extremities.iter().any(|(end, _)| *end == num);
-    let mut seen: HashSet<EventNum> = HashSet::new();
+    let (mut seen, mut purged): (HashSet<EventNum>, Option<bool>) = (HashSet::new(), None);
     while let Some(num) = to_look_at.pop() {
         let is_enough = seen.len() >= SET_ASIDE_MAX || missing.len() - named >= SET_ASIDE_MISSING_MAX;
         if is_enough || is_end(num) || seen.contains(&num) {
@@ -61,9 +61,16 @@ pub(crate) fn missing_prev_events(
         if event.header.status == EventStatus::Accepted {
             continue;
         }
-        // What a purge removed is not missed.
-        if seen.is_empty() && reader.has(&schema::HISTORY_STARTS, &room.num)? {
-            break;
+        // What a purge removed is not missed. History came into a gap that the purge left open: what is before it may never have been here.
+        if !event.header.is_filled_in {
+            let is_purged = match purged {
+                Some(is_purged) => is_purged,
+                None => reader.has(&schema::HISTORY_STARTS, &room.num)?,
+            };
+            purged = Some(is_purged);
+            if is_purged {
+                continue;
+            }
         }
         seen.insert(num);
         let prev_events = &event.pdu()?.prev_events;

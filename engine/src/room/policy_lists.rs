@@ -1,8 +1,8 @@
 //! Moderation policy lists: which users, servers and rooms this server recommends nothing of, as the policy server of rooms.
 //!
 //! Invariant: a list is the current state of a room that this server is in, so that it is as its moderators have it now. What is
-//! remembered of one is as of its state, of the ends of its graph and of how often events were written anew: a rule may be
-//! redacted, or come whole after it was told pruned, and the state is the same.
+//! remembered of one counts as long as its room has the same rules. That a rule was redacted, or has come whole after it was told pruned, is
+//! seen within some seconds: nothing tells it from all else that is written anew on this server, and the room's state is the same.
 //! Source: client-server API, "Moderation policy lists".
 
 use std::{
@@ -43,6 +43,10 @@ const BANS: [&str; 2] = ["m.ban", "org.matrix.mjolnir.ban"];
 /// Rules that are read from the disk at once.
 const READ_AT_ONCE: usize = 1_000;
 
+/// How long the rules of a list are not read again for what else was written anew on this server, in milliseconds. On a large server something is
+/// all the time, and the largest lists take a second to read. A rule that was redacted counts so much longer.
+const READ_AGAIN_AFTER_MS: u64 = 10_000;
+
 /// What a rule is about.
 #[derive(Clone, Copy)]
 enum Subject {
@@ -79,19 +83,34 @@ pub enum PolicyRefusal {
 
 /// What is remembered of lists. There is no more of it than lists that the operator has named.
 #[derive(Default)]
-pub(crate) struct Memo(Mutex<HashMap<RoomNum, Remembered>>);
+pub(crate) struct Memo(Mutex<HashMap<RoomNum, Arc<List>>>);
+
+/// What is remembered of a list.
+#[derive(Default)]
+struct List {
+    remembered: Mutex<Option<Remembered>>,
+    /// Held by who reads it.
+    reading: Mutex<()>,
+}
 
 struct Remembered {
-    as_of: AsOf,
+    /// The state that it was read from, or a later one with the same rules.
+    state: NodeId,
+    /// The events of the rules, for each of [`KINDS`].
+    events: Vec<Vec<EventNum>>,
+    /// How often events had been written anew when it was read.
+    rewrites: u64,
+    /// When it was read.
+    read_ms: u64,
     rules: Arc<Rules>,
 }
 
-/// What a list was read from.
-#[derive(PartialEq, Eq)]
-struct AsOf {
-    state: NodeId,
-    ends: Vec<(EventNum, String)>,
-    rewrites: u64,
+impl Remembered {
+    /// Whether nothing was written anew since it was read, or it was read lately.
+    fn is_fresh(&self, reader: &Reader) -> bool {
+        let passed_ms = reader.shared.clock.now_ms().checked_sub(self.read_ms);
+        self.rewrites == reader.rewrites() || passed_ms.is_some_and(|passed| passed < READ_AGAIN_AFTER_MS)
+    }
 }
 
 /// The rules of a list.
@@ -157,7 +176,7 @@ impl Rules {
 }
 
 /// Why the lists have this server not recommend an event, if they do. Whoever is banned may go, and be turned out. O(patterns) for each
-/// list; O(rules) for one of whose room something came since.
+/// list; O(rules) for one whose room's state is another since, or that is to be read again.
 pub(crate) fn refusal(reader: &Reader, pdu: &Pdu) -> Result<Option<PolicyRefusal>, StorageError> {
     let member = pdu.state_key.as_deref().filter(|_| &*pdu.kind == "m.room.member");
     let membership = member.and(pdu.membership());
@@ -192,25 +211,78 @@ fn list(reader: &Reader, room_id: &str) -> Result<Option<RoomCtx>, StorageError>
     Ok(reader.is_server_in_room(&reader.shared.server_name, room.num)?.then_some(room))
 }
 
+/// The rules of a list. One reads it at a time; others go by what is remembered meanwhile, or wait if that is nothing.
 fn rules(reader: &Reader, room: &RoomCtx) -> Result<Arc<Rules>, StorageError> {
-    let memo = &reader.shared.memo.policy_lists.0;
-    let as_of =
-        AsOf { state: room.head.state, ends: room.head.extremities.clone(), rewrites: reader.rewrites() };
-    if let Some(remembered) = memo.lock().get(&room.num).filter(|remembered| remembered.as_of == as_of) {
-        return Ok(remembered.rules.clone());
+    let list = reader.shared.memo.policy_lists.0.lock().entry(room.num).or_default().clone();
+    if let Some(rules) = list.as_of(reader, room) {
+        return Ok(rules);
     }
-    let rules = Arc::new(read(reader, room)?);
-    memo.lock().insert(room.num, Remembered { as_of, rules: rules.clone() });
-    Ok(rules)
+    let _reading = match list.reading.try_lock() {
+        Some(reading) => reading,
+        None => match list.last() {
+            Some(rules) => return Ok(rules),
+            None => list.reading.lock(),
+        },
+    };
+    match list.as_of(reader, room) {
+        // Another has read it meanwhile.
+        Some(rules) => Ok(rules),
+        None => list.look(reader, room),
+    }
 }
 
-fn read(reader: &Reader, room: &RoomCtx) -> Result<Rules, StorageError> {
-    let (mut rules, mut left) = (Rules::default(), POLICY_RULES_MAX);
-    for (kind, subject) in KINDS {
-        let Some(kind) = reader.text_num(kind)? else { continue };
-        let entries = reader.state_of_kind(room.num, room.head.state, kind)?;
+impl List {
+    fn last(&self) -> Option<Arc<Rules>> {
+        self.remembered.lock().as_ref().map(|remembered| remembered.rules.clone())
+    }
+
+    /// What is remembered, if it is that of the room's state and may be gone by.
+    fn as_of(&self, reader: &Reader, room: &RoomCtx) -> Option<Arc<Rules>> {
+        let remembered = self.remembered.lock();
+        let current = remembered.as_ref().filter(|remembered| remembered.state == room.head.state);
+        current.filter(|remembered| remembered.is_fresh(reader)).map(|remembered| remembered.rules.clone())
+    }
+
+    /// Reads which rules there are and, unless what is remembered is of the same, what they say.
+    fn look(&self, reader: &Reader, room: &RoomCtx) -> Result<Arc<Rules>, StorageError> {
+        let events = events(reader, room)?;
+        if let Some(remembered) = self.remembered.lock().as_mut()
+            && remembered.events == events
+            && remembered.is_fresh(reader)
+        {
+            remembered.state = room.head.state;
+            return Ok(remembered.rules.clone());
+        }
+        let rules = Arc::new(read(reader, &events)?);
+        *self.remembered.lock() = Some(Remembered {
+            state: room.head.state,
+            events,
+            rewrites: reader.rewrites(),
+            read_ms: reader.shared.clock.now_ms(),
+            rules: rules.clone(),
+        });
+        Ok(rules)
+    }
+}
+
+/// The events of a list's rules, for each of [`KINDS`]: as many as count. O(rules), and none of the events is read.
+fn events(reader: &Reader, room: &RoomCtx) -> Result<Vec<Vec<EventNum>>, StorageError> {
+    let (mut events, mut left) = (Vec::with_capacity(KINDS.len()), POLICY_RULES_MAX);
+    for (kind, _) in KINDS {
+        let entries = match reader.text_num(kind)? {
+            Some(kind) => reader.state_of_kind(room.num, room.head.state, kind)?,
+            None => Vec::new(),
+        };
         let nums: Vec<EventNum> = entries.into_iter().map(|(_, num)| num).take(left).collect();
         left -= nums.len();
+        events.push(nums);
+    }
+    Ok(events)
+}
+
+fn read(reader: &Reader, events: &[Vec<EventNum>]) -> Result<Rules, StorageError> {
+    let mut rules = Rules::default();
+    for ((_, subject), nums) in KINDS.into_iter().zip(events) {
         for nums in nums.chunks(READ_AT_ONCE) {
             for event in reader.events(nums)? {
                 if let Some(entity) = banned_by(&event.pdu()?.content) {
@@ -227,4 +299,93 @@ fn banned_by(content: &JsonObject) -> Option<&str> {
     let recommendation = content.get("recommendation")?.as_str()?;
     let entity = content.get("entity")?.as_str()?;
     (BANS.contains(&recommendation) && entity.len() <= POLICY_ENTITY_BYTES_MAX).then_some(entity)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{fixture::World, store::Memory};
+
+    const LIST: &str = "!list:here.example";
+    const OTHER_ROOM: &str = "!other:here.example";
+    const ALICE: &str = "@alice:here.example";
+    const EVE: &str = "@eve:here.example";
+
+    fn world() -> World {
+        let world = World::of_policies(&[LIST], Arc::new(Memory::default()));
+        for room_id in [LIST, OTHER_ROOM] {
+            world.room(room_id, ALICE, None);
+        }
+        world
+    }
+
+    fn ban(world: &World, entity: &str) -> String {
+        let content = json!({"entity": entity, "recommendation": "m.ban"});
+        world.state(LIST, ALICE, "m.policy.rule.user", entity, content)
+    }
+
+    fn read_rules(world: &World) -> Arc<Rules> {
+        world.ask(|reader| Ok(rules(reader, &RoomCtx::load(reader, LIST)?)?))
+    }
+
+    fn bans(world: &World, user_id: &str) -> bool {
+        read_rules(world).users.has(user_id)
+    }
+
+    #[test]
+    fn a_list_is_not_read_again_for_what_is_no_rule_of_it() {
+        let world = world();
+        ban(&world, EVE);
+        let first = read_rules(&world);
+        world.join(LIST, "@bob:here.example");
+        world.message(LIST, ALICE, "who is next?");
+        let said = world.message(OTHER_ROOM, ALICE, "nothing");
+        assert!(Arc::ptr_eq(&read_rules(&world), &first));
+        world.redact(OTHER_ROOM, ALICE, &said);
+        assert!(Arc::ptr_eq(&read_rules(&world), &first));
+        // Something was written anew.
+        world.pass_ms(READ_AGAIN_AFTER_MS);
+        let second = read_rules(&world);
+        assert!(!Arc::ptr_eq(&second, &first));
+        // Nothing was since.
+        world.pass_ms(READ_AGAIN_AFTER_MS * 10);
+        assert!(Arc::ptr_eq(&read_rules(&world), &second));
+    }
+
+    #[test]
+    fn a_rule_counts_at_once_and_one_that_is_redacted_some_seconds_more() {
+        let world = world();
+        let rule = ban(&world, EVE);
+        assert!(bans(&world, EVE) && !bans(&world, ALICE));
+        ban(&world, ALICE);
+        assert!(bans(&world, ALICE));
+        world.redact(LIST, ALICE, &rule);
+        world.pass_ms(READ_AGAIN_AFTER_MS - 1);
+        assert!(bans(&world, EVE));
+        world.pass_ms(1);
+        assert!(!bans(&world, EVE) && bans(&world, ALICE));
+        let rule = ban(&world, EVE);
+        assert!(bans(&world, EVE));
+        world.redact(LIST, ALICE, &rule);
+        // The clock was wrong.
+        world.set_back_ms(READ_AGAIN_AFTER_MS);
+        assert!(!bans(&world, EVE));
+    }
+
+    #[test]
+    fn while_a_list_is_read_others_go_by_what_is_remembered() {
+        let world = world();
+        let first = read_rules(&world);
+        ban(&world, EVE);
+        let list = world.ask(|reader| {
+            let room = RoomCtx::load(reader, LIST)?;
+            Ok(reader.shared.memo.policy_lists.0.lock()[&room.num].clone())
+        });
+        let reading = list.reading.lock();
+        assert!(Arc::ptr_eq(&read_rules(&world), &first));
+        drop(reading);
+        assert!(bans(&world, EVE));
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: from room version 3 on, clients are told of a redaction only if it takes something here, or would: they empty whatever
 //! the redactions that they are given name, and do not look at powers. Other servers get all of them, and judge for themselves.
+//! History that the rules allow takes effect even where the room's policy server refuses it: it is shown to nobody, but what it took is gone
+//! elsewhere, and would be fetched from who has not heard of it.
 //! Specification: "Handling redactions" of each room version.
 
 use std::{collections::HashSet, sync::Arc};
@@ -12,11 +14,26 @@ use crate::{
         auth::may_redact, event::Pdu, identifiers::server_name, limits::EARLY_REDACTIONS_MAX, num::EventNum,
     },
     error::Result,
-    store::{Positioned, Reader, StorageError, Tx, schema},
+    store::{Positioned, Reader, StorageError, Tx, schema, schema::EventStatus},
+    stream::Touch,
 };
 
+/// If the event is a redaction, applies it to its target or has it wait for that, as soon as it is known for certain to be allowed: what
+/// it takes cannot be given back.
+pub(super) fn take_effect(tx: &mut Tx, room: &RoomCtx, event: &Arc<Event>) -> Result<()> {
+    let header = &event.header;
+    if header.partial_state || !header.takes_effect() || event.pdu()?.redacts.is_none() {
+        return Ok(());
+    }
+    if header.status != EventStatus::Accepted {
+        // Nobody is shown it, but its target may be in the timeline.
+        tx.touch(Touch::History(room.num));
+    }
+    apply(tx, room, event)
+}
+
 /// If the event is a redaction, applies it to its target, when that is there and the sender may.
-pub(crate) fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Result<()> {
+fn apply(tx: &mut Tx, room: &RoomCtx, redaction: &Arc<Event>) -> Result<()> {
     let pdu = redaction.pdu()?;
     if &*pdu.kind != "m.room.redaction" {
         return Ok(());

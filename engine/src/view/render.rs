@@ -21,7 +21,7 @@ use crate::{
     },
     error::Result,
     room::{Event, visibility::Viewer},
-    store::{Reader, StorageError},
+    store::{Reader, StorageError, schema::EventStatus},
 };
 
 /// Who is shown an event.
@@ -209,7 +209,8 @@ impl<'r> Renderer<'r> {
         let Some(redaction) = event.header.redacted_by else { return Ok(()) };
         self.is_personal = true;
         let redaction = self.reader.event(redaction)?;
-        if self.may_see(&redaction)? {
+        // What the room's policy server has refused of history is shown to nobody, though it takes effect.
+        if redaction.header.status != EventStatus::SoftFailed && self.may_see(&redaction)? {
             out.extend_from_slice(b",\"redacted_because\":");
             self.write(out, &redaction, Detail::Nested, None)?;
         }

@@ -8,10 +8,10 @@ use metrics::counter;
 use warren_engine::core::checked::PduCheck;
 use warren_engine::core::event::JsonObject;
 use warren_engine::core::version::RoomVersion;
-use warren_engine::view::CheckPdus;
 use warren_engine::view::federation::{
     AbsentPolicyLists, Opinion, PolicyOpinion, PolicyRefusal, ProtectedRoom,
 };
+use warren_engine::view::{CheckHistory, CheckPdus};
 use warren_engine::{Error, Invalid};
 
 use crate::context::Context;
@@ -38,7 +38,8 @@ async fn ask_policy_server_to_sign(call: Call) -> Outcome {
 /// Errors: 400 `M_BAD_JSON`.
 fn check(call: &Call, version: &'static RoomVersion) -> Result<(), ApiError> {
     let check = CheckPdus { version, pdus: std::slice::from_ref(call.body()) };
-    match call.ctx.engine.read(&check)?.first() {
+    // History is asked about as well, and may name more events than those of today.
+    match call.ctx.engine.read(&CheckHistory(check))?.first() {
         Some(PduCheck::Refused { error, .. }) => Err(bad_event(error)),
         _ => Ok(()),
     }
@@ -48,7 +49,9 @@ fn check(call: &Call, version: &'static RoomVersion) -> Result<(), ApiError> {
 ///
 /// Errors: 400 `M_FORBIDDEN` if it does not recommend the event; 400 `M_BAD_JSON` for one that is malformed; 404 for a room that is not here.
 pub fn opinion(ctx: &Context, event: &[u8]) -> Result<JsonObject, ApiError> {
-    match ctx.engine.read(&PolicyOpinion { event }).map_err(unfit)? {
+    // A list that has changed is read anew, of which the largest are long, or waited for.
+    let opinion = tokio::task::block_in_place(|| ctx.engine.read(&PolicyOpinion { event }));
+    match opinion.map_err(unfit)? {
         Opinion::Recommended(signatures) => {
             note("recommended", "");
             Ok(signatures)

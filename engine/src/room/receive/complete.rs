@@ -218,9 +218,9 @@ impl Judged {
             return reinstate(tx, room, event, header);
         }
         rewrite_header(tx, event, header)?;
-        if is_accepted && event.pdu()?.redacts.is_some() {
+        if event.pdu()?.redacts.is_some() {
             let redaction = tx.event(event.num)?;
-            redactions::apply(tx, room, &redaction)?;
+            redactions::take_effect(tx, room, &redaction)?;
             tx.touch(Touch::Withdrawn(room.num));
         }
         Ok(())

@@ -147,6 +147,15 @@ impl EventHeader {
         self.state_key.map(|state_key| StateKeyId::new(self.kind, state_key))
     }
 
+    /// Whether it takes effect as a redaction: it is shown, or it is history that the rules allow and that is not shown all the same.
+    pub fn takes_effect(&self) -> bool {
+        match self.status {
+            EventStatus::Accepted => true,
+            EventStatus::SoftFailed => self.is_filled_in,
+            EventStatus::Rejected | EventStatus::Outlier => false,
+        }
+    }
+
     /// Whether it has a place in the room's graph here. Outliers have none; nor has what was rejected as one, for which there
     /// was no state of the room.
     pub fn is_in_graph(&self) -> bool {

@@ -2,13 +2,14 @@
 
 use super::{
     entered::Entered,
-    history::{answer as told, ids, messages},
+    history::{answer as told, end, ids, messages},
     left_behind::missing_before,
     overtaken::pdu_of,
     policy::{POLICY_KEY_ID, answer, event_json, signed, use_policy_server},
     *,
 };
 use crate::{
+    command::{PurgeBefore, PurgeHistory, StepPurge},
     room::receive::Within,
     view::{EventContext, OneEvent},
 };
@@ -170,6 +171,70 @@ fn what_is_part_of_the_rooms_state_stays_that() {
     guarded.shows(&[one, three, four]);
 }
 
+/// Messages of Bob's and, last of what is missing, his redaction of the first.
+fn redacting() -> Guarded {
+    Guarded::new(Scene::new(), |scene| {
+        let one = scene.message(BOB, &strs(&scene.ends()), 20);
+        let two = scene.message(BOB, &[&one.event_id], 21);
+        let redaction = scene.redaction(&one, &strings(&[&two]), 22);
+        let last = behind_gap(scene, &redaction);
+        vec![one, two, redaction, last]
+    })
+}
+
+/// It is gone elsewhere; who has not heard of that would give it whole.
+#[test]
+fn what_a_refused_redaction_took_before_is_not_brought_back() {
+    let guarded = redacting();
+    let [one, two, redaction, last] = &guarded.sent[..] else { panic!() };
+    let scene = &guarded.scene;
+    guarded.read(&[one, two, redaction], &[redaction]);
+    assert!(scene.is_redacted(one));
+    assert_eq!(scene.status(&redaction.event_id), Some(EventStatus::SoftFailed));
+    guarded.shows(&[one, two, last]);
+    let shown = told(scene, &messages(None, false));
+    let shown = shown["chunk"].as_array().unwrap().iter().find(|event| event["event_id"] == *one.event_id);
+    let shown = shown.unwrap();
+    assert_eq!((&shown["content"], shown["unsigned"].get("redacted_because")), (&json!({}), None));
+    // A purge takes it, and has the redaction wait for it.
+    let purge =
+        PurgeHistory { room_id: ROOM.to_owned(), before: PurgeBefore::Event(two.event_id.to_string()) };
+    let mut progress = scene.world.engine.write(purge).wait().unwrap();
+    while !progress.is_over() {
+        progress = scene.world.engine.write(StepPurge::after(ROOM, Some(&progress))).wait().unwrap();
+    }
+    assert!(scene.status(&one.event_id).is_none() && !scene.is_wanted(one));
+    scene.is_sound();
+}
+
+#[test]
+fn a_refused_redaction_waits_for_what_it_takes() {
+    let guarded = redacting();
+    let [one, two, redaction, last] = &guarded.sent[..] else { panic!() };
+    guarded.read(&[two, redaction], &[redaction]);
+    guarded.shows(&[two, last]);
+    assert!(!guarded.scene.is_wanted(one));
+    guarded.read(&[one], &[]);
+    assert!(guarded.scene.is_redacted(one));
+    guarded.shows(&[one, two, last]);
+}
+
+/// Others may have refused it, too, and not have taken what it names.
+#[test]
+fn a_redaction_of_today_that_is_refused_takes_nothing() {
+    let guarded = Guarded::lacking(1);
+    let [one, _] = &guarded.sent[..] else { panic!() };
+    guarded.read(&[one], &[]);
+    let scene = &guarded.scene;
+    let redaction = scene.redaction(one, &scene.ends(), 500);
+    let pdus = scene.check(&[&redaction]);
+    let not_recommended = [redaction.event_id.clone()].into();
+    let received = scene.write(ReceivePdus { pdus, not_recommended, ..ReceivePdus::default() });
+    assert_eq!(received.outcomes, [(redaction.event_id.clone(), Outcome::NotRecommended)]);
+    assert!(!scene.is_redacted(one));
+    scene.is_sound();
+}
+
 #[test]
 fn what_a_silent_policy_server_was_not_asked_about_stays_missing_with_what_it_leads_to() {
     let guarded = Guarded::lacking(3);
@@ -208,6 +273,42 @@ fn a_policy_server_that_does_not_answer_is_asked_no_more_for_the_page() {
     });
     assert_eq!((asked, intake.left_behind().len()), (1, pdus.len()));
     guarded.shows(&[&guarded.sent[guarded.sent.len() - 1]]);
+}
+
+/// What follows the last that was signed would be told its state by what is not taken in.
+#[test]
+fn the_state_before_what_was_signed_until_then_is_asked_for_once() {
+    let mut state = Vec::new();
+    let guarded = Guarded::new(Scene::new(), |scene| {
+        state = scene.state_ids();
+        let mut sent = vec![scene.message(BOB, &strs(&scene.ends()), 20)];
+        for depth in 21..25 {
+            sent.push(scene.message(BOB, &[&sent[sent.len() - 1].event_id], depth));
+        }
+        let content = json!({"membership": "join", "displayname": "Robert"});
+        sent.push(scene.draft(BOB, "m.room.member", Some(BOB), content, &[&sent[4].event_id], 25));
+        sent.push(behind_gap(scene, &sent[5]));
+        sent
+    });
+    let [one, two, three, four, five, renamed, last] = &guarded.sent[..] else { panic!() };
+    let pdus = [one, two, three, four, five, renamed];
+    let mut asked = Vec::new();
+    let intake = guarded.scene.drive(page(&pdus), |question| match question {
+        Question::PolicySignature(wanted) if wanted.event_id == two.event_id => Answer::Nothing,
+        Question::PolicySignature(wanted) => {
+            let pdu = pdus.iter().find(|pdu| pdu.event_id == wanted.event_id).unwrap();
+            Answer::PolicySignature(Some(answer(&pdu.json, &guarded.key)))
+        }
+        Question::State { event_id } => {
+            asked.push(event_id.to_string());
+            Answer::State { state: state.clone(), auth_chain: Vec::new(), pdus: Vec::new() }
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(intake.is_policy_server_silent());
+    assert_eq!(asked, strings(&[three]));
+    guarded.shows(&[three, four, five, renamed, last]);
+    assert_eq!(missing_before(&guarded.scene, last), strings(&[two]));
 }
 
 #[test]
@@ -360,5 +461,39 @@ fn what_was_refused_before_the_entrance_is_not_asked_about_again() {
     let mut expected = strings(&[&one, &three, &naming, &side, &join]);
     expected.sort_unstable();
     assert_eq!(shown, expected);
+    newcomer.is_sound();
+}
+
+/// Nothing is before it, so that a client which reads on comes to the end.
+#[test]
+fn history_ends_at_a_create_event_that_is_refused() {
+    const DORA: &str = "@dora:there.example";
+    let resident = Scene::new();
+    use_policy_server(&resident, "there.example", &key(9));
+    let all: Vec<Pdu> = resident.timeline().iter().map(|event_id| pdu_of(&resident, event_id)).collect();
+    let join = resident.member(DORA, DORA, "join", &strs(&resident.ends()), 40);
+    let Entered { newcomer, .. } = Entered::by(resident, &join, World::new());
+    let [create, rest @ ..] = &all[..] else { panic!() };
+    assert_eq!(&*create.kind, "m.room.create");
+    let pdus: Vec<&Pdu> = all.iter().collect();
+    let intake = newcomer.drive(page(&pdus), |question| match question {
+        Question::PolicySignature(wanted) if wanted.event_id == create.event_id => {
+            Answer::PolicySignature(None)
+        }
+        Question::PolicySignature(wanted) => {
+            let pdu = pdus.iter().find(|pdu| pdu.event_id == wanted.event_id).unwrap();
+            Answer::PolicySignature(Some(answer(&pdu.json, &key(9))))
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(intake.outcomes.get(&create.event_id), Some(&Outcome::NotRecommended));
+    assert_eq!(newcomer.status(&create.event_id), Some(EventStatus::SoftFailed));
+    let shown = [strings(&rest.iter().collect::<Vec<_>>()), strings(&[&join])].concat();
+    assert_eq!(newcomer.timeline(), shown);
+    assert_eq!(missing_before(&newcomer, &join), [""; 0]);
+    let last = told(&newcomer, &messages(None, false));
+    let mut read = ids(&last["chunk"]);
+    read.reverse();
+    assert_eq!((read, end(&last)), (strs(&shown), None));
     newcomer.is_sound();
 }

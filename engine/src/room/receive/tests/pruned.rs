@@ -63,7 +63,7 @@ impl Scene {
     }
 
     /// Whether others are to be asked for an event that was told without its content.
-    fn is_wanted(&self, pdu: &Pdu) -> bool {
+    pub(super) fn is_wanted(&self, pdu: &Pdu) -> bool {
         let events = [(pdu.event_id.clone(), pdu.sender.clone())];
         let wanted = self.world.engine.read(&WantedWhole { room_id: ROOM, events: &events }).unwrap();
         assert!(wanted.iter().all(|event_id| *event_id == pdu.event_id));

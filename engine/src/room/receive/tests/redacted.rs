@@ -51,7 +51,7 @@ impl Scene {
     }
 
     /// Whether an event is redacted, with nothing left of its content.
-    fn is_redacted(&self, pdu: &Pdu) -> bool {
+    pub(super) fn is_redacted(&self, pdu: &Pdu) -> bool {
         self.world.ask(|reader| {
             let event = reader.event(reader.event_num(&pdu.event_id)?.unwrap())?;
             Ok(event.header.redacted_by.is_some() && event.pdu()?.content.is_empty())

@@ -1,7 +1,8 @@
 //! Events somewhere in a gap, which another server told of: nothing here leads to them.
 
-use super::*;
+use super::{left_behind::missing_before, *};
 use crate::{
+    command::{PurgeBefore, PurgeHistory, StepPurge},
     room::receive::Within,
     view::{ClosestEvent, EventByTimestamp},
 };
@@ -17,13 +18,20 @@ struct Gapped {
 
 impl Gapped {
     fn new(missing: u64) -> Self {
+        Self::of(|scene| {
+            let mut sent: Vec<Pdu> = Vec::new();
+            for depth in 20..=20 + missing {
+                let prev = sent.last().map_or_else(|| scene.ends(), |last| vec![last.event_id.to_string()]);
+                sent.push(scene.message(BOB, &strs(&prev), depth));
+            }
+            sent
+        })
+    }
+
+    fn of(sent: impl FnOnce(&Scene) -> Vec<Pdu>) -> Self {
         let scene = Scene::new();
         let before = scene.timeline();
-        let mut sent: Vec<Pdu> = Vec::new();
-        for depth in 20..=20 + missing {
-            let prev = sent.last().map_or_else(|| scene.ends(), |last| vec![last.event_id.to_string()]);
-            sent.push(scene.message(BOB, &strs(&prev), depth));
-        }
+        let sent = sent(&scene);
         let state = scene.world.ask(|reader| {
             let room = RoomCtx::load(reader, ROOM)?;
             let entries = reader.state_entries(room.num, room.head.state)?.into_iter();
@@ -160,4 +168,33 @@ fn an_event_that_is_not_allowed_leaves_the_gap_as_it_is() {
     gapped.backfill(&[&gapped.sent[0], &gapped.sent[1], &gapped.sent[2]]);
     assert_eq!(gapped.timeline(), ids(&gapped.sent.iter().collect::<Vec<_>>()));
     gapped.scene.is_sound();
+}
+
+/// What is before such an event is noted once something that follows it comes: a purge of what was before the gap has not removed that.
+#[test]
+fn what_is_before_an_event_that_is_not_allowed_is_missing_behind_a_purge_as_well() {
+    let gapped = Gapped::of(|scene| {
+        let one = scene.message(BOB, &strs(&scene.ends()), 20);
+        let topic = json!({"topic": "mine"});
+        let denied = scene.draft(BOB, "m.room.topic", Some(""), topic, &[&one.event_id], 21);
+        let three = scene.message(BOB, &[&denied.event_id], 22);
+        let last = scene.message(BOB, &[&three.event_id], 23);
+        vec![one, denied, three, last]
+    });
+    let scene = &gapped.scene;
+    let [one, denied, three, last] = &gapped.sent[..] else { panic!() };
+    let before = PurgeBefore::Event(gapped.before.last().unwrap().clone());
+    let purge = PurgeHistory { room_id: ROOM.to_owned(), before };
+    let mut progress = scene.world.engine.write(purge).wait().unwrap();
+    while !progress.is_over() {
+        progress = scene.world.engine.write(StepPurge::after(ROOM, Some(&progress))).wait().unwrap();
+    }
+    assert!(matches!(gapped.take_in(denied, 21), Outcome::Rejected(_)));
+    gapped.backfill(&[three]);
+    assert_eq!(missing_before(scene, last), [one.event_id.to_string()]);
+    scene.is_sound();
+    gapped.backfill(&[one]);
+    assert_eq!(missing_before(scene, last), [""; 0]);
+    assert!(scene.timeline().ends_with(&ids(&[one, three, last])));
+    scene.is_sound();
 }

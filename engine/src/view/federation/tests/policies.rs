@@ -5,7 +5,8 @@ use crate::{
     Engine, PolicyServer, UnsignedEvent,
     command::{SendEvent, WithSigned},
     core::{
-        event::{EventBuilder, EventError, JsonObject, KeyPair, Pdu, encode_base64},
+        event::{EventBuilder, EventError, JsonObject, KeyPair, Pdu, encode_base64, hash_and_sign_event},
+        limits::PREV_EVENTS_MAX,
         version::RoomVersion,
     },
     fixture::SERVER,
@@ -180,8 +181,9 @@ fn servers_and_rooms_are_banned_as_well() {
     assert_eq!(refusal(&world, &member(ALICE, BOB, "invite")), Some(PolicyRefusal::MembersServer));
     assert_eq!(refusal(&world, &member(BOB, BOB, "leave")), None);
     assert_eq!(refusal(&world, &message(DAVE)), None);
-    // The list's state is the same, and what it says another.
+    // The list's state is the same, and what it says another, which is seen by and by.
     world.redact(LIST, ALICE, &rule_id);
+    world.pass_ms(10_000);
     assert_eq!(refusal(&world, &message(BOB)), None);
     ban(&world, "room", "!roo*:here.example");
     assert_eq!(refusal(&world, &message(DAVE)), Some(PolicyRefusal::Room));
@@ -250,6 +252,21 @@ fn what_cannot_be_judged_is_not_signed() {
     none.room(ROOM, ALICE, None);
     let refused = none.engine.read(&PolicyOpinion { event: &message(BOB).json });
     assert!(matches!(refused, Err(Error::NotFound(What::Room))));
+}
+
+/// Specification: "the response of backfill MUST NOT be validated on these specific restrictions".
+#[test]
+fn history_that_names_more_events_than_one_of_today_may_is_judged_as_well() {
+    let world = protecting();
+    let mut wide: JsonObject = serde_json::from_slice(&message(MALLORY).json).unwrap();
+    wide["prev_events"] = (0..=PREV_EVENTS_MAX).map(|number| format!("${number:a>43}")).collect();
+    hash_and_sign_event(version(), &mut wide, THERE, &KeyPair::from_seed("1", &[7; 32]).unwrap());
+    let wide = serde_json::to_vec(&wide).unwrap();
+    assert!(Pdu::parse(version(), &wide).is_err());
+    let opinion = || ask(&world, &PolicyOpinion { event: &wide });
+    assert!(matches!(opinion(), Opinion::Recommended(_)));
+    ban(&world, "user", MALLORY);
+    assert_eq!(opinion(), Opinion::Refused(PolicyRefusal::Sender));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Redactions that come while members are missing.
 
+use super::super::policy::{signed, use_policy_server};
 use super::*;
 
 #[test]
@@ -31,5 +32,34 @@ fn a_redaction_takes_nothing_before_it_is_known_to_be_allowed() {
     banned.entry.complete();
     assert_eq!((body(&one), body(&other)), (true, false));
     assert_eq!(told(), [false, true]);
+    newcomer.is_sound();
+}
+
+/// Until members are here nobody knows whether it was allowed; then it takes effect, though it is shown to nobody.
+#[test]
+fn a_redaction_of_history_that_a_policy_server_refuses_waits_as_well() {
+    let key = KeyPair::from_seed("policy_server", &[9; 32]).unwrap();
+    let resident = Scene::new();
+    use_policy_server(&resident, "there.example", &key);
+    let said = signed(&resident.message(BOB, &strs(&resident.ends()), 18), &key);
+    assert!(accepted(&resident.receive(&[&said])));
+    let redaction = resident.redaction(&said, &resident.ends(), 19);
+    assert!(accepted(&resident.receive(&[&signed(&redaction, &key)])));
+    let entry = Entry::new(resident);
+    let newcomer = &entry.newcomer;
+    entry.store_members();
+    let received = newcomer.write(ReceivePdus {
+        pdus: newcomer.check(&[&said, &redaction]),
+        backfill: true,
+        not_recommended: [redaction.event_id.clone()].into(),
+        ..ReceivePdus::default()
+    });
+    let outcomes = [(&said, Outcome::Accepted), (&redaction, Outcome::NotRecommended)];
+    assert_eq!(received.outcomes, outcomes.map(|(pdu, outcome)| (pdu.event_id.clone(), outcome)));
+    assert!(!newcomer.is_redacted(&said));
+    newcomer.is_sound();
+    entry.complete();
+    assert_eq!(newcomer.status(&redaction.event_id), Some(EventStatus::SoftFailed));
+    assert!(newcomer.is_redacted(&said));
     newcomer.is_sound();
 }
