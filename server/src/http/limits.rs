@@ -21,6 +21,10 @@ pub const CLAIMED_DEVICES_MAX: usize = 10_000;
 /// these have as many bytes as there may be; and all whom they are to can be written nothing else while these are looked up.
 pub const DEVICE_MESSAGES_MAX: usize = 10_000;
 
+/// Keys that one request puts signatures on: those of all devices of a user who has hundreds, and clients sign one or two at a time. Nothing
+/// else can be written for any of their users while these are looked up.
+pub const SIGNED_KEYS_MAX: usize = 1_000;
+
 /// Content of one type of account data. The largest is `m.direct`, which with ten thousand rooms, as users of bridges have, is
 /// about a megabyte.
 pub const ACCOUNT_DATA_BYTES_MAX: usize = 2 * 1024 * 1024;
