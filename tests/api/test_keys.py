@@ -65,6 +65,14 @@ def test_upload_and_query(alice, bob):
 
 
 @pytest.mark.ours("Synapse keeps whatever is uploaded")
+def test_too_many_keys_are_signed_by_nobody(alice):
+    # As many as one request may sign.
+    keys = {f"@made-up-{number}:{alice.server_name}": {"D": {}} for number in range(1_000)}
+    assert alice.post("keys/signatures/upload", json=keys)["failures"].keys() == keys.keys()
+    keys[alice.user_id] = {"D": {}}
+    alice.post("keys/signatures/upload", json=keys, status=413, errcode="M_TOO_LARGE")
+
+
 def test_a_device_has_no_more_signatures_than_there_are_keys_to_sign_it(alice, bob):
     """Nobody verifies them, and all who follow the user are sent them; so only a few are kept of the largest, and many of today's."""
     keys = device_keys(alice)

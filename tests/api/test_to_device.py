@@ -24,6 +24,17 @@ def test_one_device_and_no_other(alice, bob):
     assert received(other.sync()) == []
 
 
+def test_too_many_messages_at_once_go_to_nobody(alice, bob):
+    # More than a request may have.
+    devices = {f"D{number}": {} for number in range(10_000)} | {bob.device_id: {"n": 1}}
+    body = {"messages": {bob.user_id: devices}}
+    alice.put(PATH, "org.example.ping", "many", json=body, status=413, errcode="M_TOO_LARGE")
+    assert received(bob.sync()) == []
+    body["messages"][bob.user_id].pop("D0")
+    alice.put(PATH, "org.example.ping", "many", json=body)
+    assert received(bob.sync()) == [{"n": 1}]
+
+
 def test_all_devices(alice, bob):
     other = bob.login()
     send(alice, "*", {"n": 1}, user=bob)

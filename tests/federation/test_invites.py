@@ -56,6 +56,27 @@ def test_what_an_invite_shows_of_a_room_is_rightly_signed(server, alice, residen
     assert "The burrow" in names_shown(answer, copy.room_id)
 
 
+@pytest.mark.parametrize("is_create_theirs", [False, True])
+def test_an_invite_shows_a_room_without_what_nobody_can_check(server, alice, resident, away, is_create_theirs):
+    """A server that is gone for good would else keep all others out. The create event is told by the room's id; what is wrongly
+    signed is refused all the same."""
+    create = (away if is_create_theirs else resident).begin("12")
+    copy = Copy("!" + id_of(create)[1:], {}, [id_of(create)], 1, resident.user())
+    resident.next(copy, "m.room.member", {"membership": "join"}, state_key=copy.user)
+    theirs = away.event(copy, "m.room.topic", {"topic": "Theirs"}, sender=away.user(), state_key="")
+    name = resident.next(copy, "m.room.name", {"name": "The burrow"}, state_key="")
+    wrong = {**name, "signatures": {resident.name: {resident.key.id: base64_of(bytes(64))}}}
+    for shown in ([create, theirs, wrong], [theirs, name]):
+        status, answer = invite(server, resident, copy, alice, shown)
+        assert (status, answer["errcode"]) == (400, "M_INVALID_PARAM"), answer
+    alice.sync()
+    status, answer = invite(server, resident, copy, alice, [create, theirs, name])
+    assert status == 200 and server.name in answer["event"]["signatures"], answer
+    answer = alice.sync_until(lambda answer: invited(answer, copy.room_id) and answer)
+    kinds = {event["type"] for event in invited(answer, copy.room_id)["invite_state"]["events"]}
+    assert kinds == {"m.room.create", "m.room.name", "m.room.member"}
+
+
 def stripped(event):
     return {member: event[member] for member in ("type", "state_key", "sender", "content")}
 

@@ -25,6 +25,54 @@ READS = [
 ]
 
 
+# More than keys are given out of at once, and more than are claimed in one write.
+TOO_MANY_DEVICES, SEVERAL_BATCHES = 10_001, 1_000
+ALGORITHM = "signed_curve25519"
+
+
+@pytest.fixture
+def with_key(alice):
+    """Alice, with one one-time key."""
+    alice.post("keys/upload", json={"one_time_keys": {f"{ALGORITHM}:1": {"key": "k", "signatures": {}}}})
+    return alice
+
+
+@pytest.fixture(params=["a server", "a client"])
+def claim(request, server, peer, bob):
+    """Claims keys, and answers with status and answer."""
+
+    def of_client(wanted, status):
+        return bob.post("keys/claim", json={"one_time_keys": wanted}, status=status)
+
+    def of_server(wanted, status):
+        told, answer = peer.send(server, "POST", path("v1/user/keys/claim"), {"one_time_keys": wanted})
+        assert told == status, answer
+        return answer
+
+    return of_server if request.param == "a server" else of_client
+
+
+def test_a_key_is_given_out_among_many_that_there_are_not(server, claim, with_key):
+    wanted = {f"@made-up-{number}:{server.name}": {"D": ALGORITHM} for number in range(SEVERAL_BATCHES)}
+    devices = {f"D{number}": ALGORITHM for number in range(SEVERAL_BATCHES)}
+    wanted[with_key.user_id] = {**devices, with_key.device_id: ALGORITHM}
+    found = claim(wanted, 200)["one_time_keys"]
+    assert {user: list(devices) for user, devices in found.items()} == {with_key.user_id: [with_key.device_id]}
+    assert claim(wanted, 200)["one_time_keys"] == {}
+
+
+@pytest.mark.parametrize("is_one_user", [True, False])
+def test_keys_of_too_many_devices_are_given_out_to_nobody(server, claim, with_key, is_one_user):
+    own = {with_key.user_id: {with_key.device_id: ALGORITHM}}
+    numbers = range(TOO_MANY_DEVICES)
+    if is_one_user:
+        wanted = {with_key.user_id: {f"D{number}": ALGORITHM for number in numbers} | own[with_key.user_id]}
+    else:
+        wanted = {f"@u{number}:{server.name}": {} for number in numbers} | own
+    assert claim(wanted, 413)["errcode"] == "M_TOO_LARGE"
+    assert claim(own, 200)["one_time_keys"], "none was taken"
+
+
 @pytest.mark.parametrize("method, template, content", READS, ids=[row[1].split("/")[1] for row in READS])
 def test_a_room_is_closed_to_servers_that_are_not_in_it(server, peer, alice, room, method, template, content):
     event_id = alice.send(room, "secret")

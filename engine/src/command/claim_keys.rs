@@ -9,6 +9,9 @@ use crate::{
     store::Tx,
 };
 
+/// The most keys of one claim: it holds the lanes of all whose keys they are, and whoever writes in one of these waits for it.
+pub const CLAIM_BATCH: usize = 200;
+
 /// `POST /keys/claim`, for users of this server.
 pub struct ClaimKeys {
     /// Of whom, of which of their devices, and of which algorithm a key is wanted.
@@ -37,6 +40,13 @@ pub struct ClaimedKey {
     pub name: String,
     /// The key as JSON.
     pub key: Bytes,
+}
+
+impl ClaimKeys {
+    /// Claims of [`CLAIM_BATCH`] keys at most, to be made one after the other.
+    pub fn in_batches(wanted: &[WantedKey]) -> impl Iterator<Item = ClaimKeys> {
+        wanted.chunks(CLAIM_BATCH).map(|wanted| ClaimKeys { wanted: wanted.to_vec() })
+    }
 }
 
 impl Command for ClaimKeys {

@@ -71,12 +71,22 @@ impl Command for StoreRemoteDevices {
     }
 }
 
+/// The most users that are followed in one write: it holds the lanes of all of them, and whoever writes in one of these waits for it.
+pub const FOLLOW_BATCH: usize = 200;
+
 /// Devices of users of other servers are to be known here: they will be among
 /// [`crate::view::federation::StaleDeviceLists`].
 #[derive(Clone, Debug, Default)]
 pub struct FollowDevices {
     /// The users. Only those who share a room with this server are followed.
     pub user_ids: Vec<String>,
+}
+
+impl FollowDevices {
+    /// Writes of [`FOLLOW_BATCH`] users at most, to be made one after the other.
+    pub fn in_batches(user_ids: &[String]) -> impl Iterator<Item = FollowDevices> {
+        user_ids.chunks(FOLLOW_BATCH).map(|user_ids| FollowDevices { user_ids: user_ids.to_vec() })
+    }
 }
 
 impl Command for FollowDevices {

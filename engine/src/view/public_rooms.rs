@@ -12,13 +12,17 @@ use crate::{
     view::View,
 };
 
-/// The most rooms on a page: an entry is about 500 bytes, so that a page stays well below a megabyte.
+/// The most rooms on a page: an entry is about 500 bytes as a rule.
 pub const PUBLIC_ROOMS_MAX: usize = 500;
+
+/// The most bytes of a page's rooms as JSON, unless one alone has more. Names and topics may be as large as events, and other servers
+/// read a megabyte of what is around them, too.
+const PUBLIC_ROOMS_BYTES_MAX: usize = 700 * 1024;
 
 /// `GET` and `POST /publicRooms`.
 #[derive(Clone, Debug, Default)]
 pub struct PublicRooms {
-    /// How many rooms, at most [`PUBLIC_ROOMS_MAX`].
+    /// How many rooms, at most [`PUBLIC_ROOMS_MAX`]. Large ones are fewer.
     pub limit: usize,
     /// A token of an earlier page.
     pub since: Option<String>,
@@ -102,10 +106,11 @@ impl View for PublicRooms {
             None => {}
         }
         let mut page = Vec::new();
-        let mut has_more = false;
+        let (mut has_more, mut bytes) = (false, 0);
         for place in places {
             let Some(room) = self.matching(reader, place.room)? else { continue };
-            if page.len() == limit {
+            bytes += serde_json::to_vec(&room).map_or(0, |json| json.len());
+            if page.len() == limit || (bytes > PUBLIC_ROOMS_BYTES_MAX && !page.is_empty()) {
                 has_more = true;
                 break;
             }

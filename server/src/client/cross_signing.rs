@@ -13,6 +13,7 @@ use warren_engine::view::UnknownMasterKeys;
 use crate::context::Context;
 use crate::federation::out::Asker;
 use crate::federation::out::queries::{self, KEYS_TIME_MAX};
+use crate::http::limits::SIGNED_KEYS_MAX;
 use crate::http::uia::{self, Stage};
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -68,6 +69,9 @@ struct Failure {
 
 async fn post_signatures(call: Call) -> Outcome {
     let body: BTreeMap<String, BTreeMap<String, Map<String, Value>>> = call.json()?;
+    if body.values().map(BTreeMap::len).sum::<usize>() > SIGNED_KEYS_MAX {
+        return Err(ApiError::too_large(format!("No more than {SIGNED_KEYS_MAX} keys are signed at once")));
+    }
     let mut signed = Vec::new();
     for (user_id, keys) in body {
         for (key_id, object) in keys {

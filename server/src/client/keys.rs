@@ -10,11 +10,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use warren_engine::command::{ClaimKeys, FollowDevices, UploadKeys, WantedKey};
 use warren_engine::view::federation::AreDevicesFollowed;
-use warren_engine::view::{KeyChanges, QueryKeys, StreamToken, WithOwnSignatures};
+use warren_engine::view::{HaveDevices, KeyChanges, QueryKeys, StreamToken, WithOwnSignatures};
 
 use super::membership::is_local;
 use crate::context::Context;
 use crate::federation::out::queries::{self, KEYS_TIME_MAX, OfUsers};
+use crate::http::limits::CLAIMED_DEVICES_MAX;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -83,8 +84,8 @@ async fn post_query(call: Call) -> Outcome {
     }
     // Those who share a room with this server are answered for from here from then on. Where that cannot be written, their
     // servers are asked the next time, too.
-    let follow = FollowDevices { user_ids: there.keys().cloned().collect() };
-    if let Ok(followed) = call.ctx.engine.write(follow).await {
+    for follow in FollowDevices::in_batches(&who_have_devices(&call.ctx, there.keys())?) {
+        let Ok(followed) = call.ctx.engine.write(follow).await else { break };
         call.ctx.federation.missing_lists.tell(followed);
     }
     let users = there.into_iter().map(|(user_id, devices)| (user_id, json!(devices))).collect();
@@ -115,6 +116,15 @@ fn add_own_signatures(ctx: &Context, asker: &str, master_keys: &mut OfUsers) -> 
         }
     }
     Ok(())
+}
+
+/// Those of the users who can have devices that are known here. Users are easily made up, and no write is to wait for those.
+fn who_have_devices<'a>(
+    ctx: &Context,
+    user_ids: impl Iterator<Item = &'a String> + Clone,
+) -> Result<Vec<String>, ApiError> {
+    let have = ctx.engine.read(&HaveDevices(user_ids.clone().map(String::as_str).collect()))?;
+    Ok(user_ids.zip(have).filter(|(_, has)| *has).map(|(user_id, _)| user_id.clone()).collect())
 }
 
 /// Whether the user's devices and keys are known here. Where the store cannot tell, their server is asked.
@@ -159,18 +169,28 @@ async fn post_claim(call: Call) -> Outcome {
 }
 
 /// Takes keys of users of this server.
-pub async fn claim_here(ctx: &Context, devices_of_users: WantedKeys) -> Result<Keys, ApiError> {
+///
+/// Errors: 413 for more than [`CLAIMED_DEVICES_MAX`] devices, of which no key is taken then.
+pub async fn claim_here(ctx: &Context, mut devices_of_users: WantedKeys) -> Result<Keys, ApiError> {
+    // A user without a device is looked up, too.
+    let count: usize = devices_of_users.values().map(|devices| devices.len().max(1)).sum();
+    if count > CLAIMED_DEVICES_MAX {
+        let sentence = format!("Keys of no more than {CLAIMED_DEVICES_MAX} devices are given out at once");
+        return Err(ApiError::too_large(sentence));
+    }
     let mut wanted = Vec::new();
-    for (user_id, devices) in devices_of_users {
-        for (device_id, algorithm) in devices {
+    for user_id in who_have_devices(ctx, devices_of_users.keys())? {
+        for (device_id, algorithm) in devices_of_users.remove(&user_id).unwrap_or_default() {
             wanted.push(WantedKey { user_id: user_id.clone(), device_id, algorithm });
         }
     }
     let mut claimed = Keys::new();
-    for key in ctx.engine.write(ClaimKeys { wanted }).await? {
-        let json = serde_json::from_slice(&key.key).map_err(ApiError::internal)?;
-        let devices = claimed.entry(key.user_id).or_default();
-        devices.entry(key.device_id).or_default().insert(key.name, json);
+    for claim in ClaimKeys::in_batches(&wanted) {
+        for key in ctx.engine.write(claim).await? {
+            let json = serde_json::from_slice(&key.key).map_err(ApiError::internal)?;
+            let devices = claimed.entry(key.user_id).or_default();
+            devices.entry(key.device_id).or_default().insert(key.name, json);
+        }
     }
     Ok(claimed)
 }

@@ -265,7 +265,7 @@ async fn send_thumbnail(call: &Call, caching: Caching) -> Outcome {
         let answer = Answer::empty().with_status(StatusCode::NOT_MODIFIED);
         return Ok(with_headers(answer, "image/png", None, &tag, caching));
     }
-    let made = call.ctx.media.thumbnail(&file, wanted).await;
+    let made = call.ctx.media.thumbnail(&call.asker(), &file, wanted).await;
     let (answer, content_type) = match made.map_err(|error| of_its_server(call, error))? {
         Thumbnail::Original(content_type) => {
             let blob = call.ctx.media.blob(&file).await?;

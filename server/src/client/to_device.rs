@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use warren_engine::command::{DeviceMessage, SendToDevice};
 
-use crate::http::{Answer, Call, Outcome, endpoints};
+use crate::http::limits::DEVICE_MESSAGES_MAX;
+use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
     PUT "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}" ["r0", "unstable"] Guest Write Bulk put_to_device;
@@ -22,6 +23,10 @@ struct Request<'a> {
 
 async fn put_to_device(call: Call) -> Outcome {
     let request: Request<'_> = call.json()?;
+    if request.messages.values().map(BTreeMap::len).sum::<usize>() > DEVICE_MESSAGES_MAX {
+        let sentence = format!("No more than {DEVICE_MESSAGES_MAX} messages are sent at once");
+        return Err(ApiError::too_large(sentence));
+    }
     let mut messages = Vec::new();
     for (user_id, devices) in &request.messages {
         for (device_id, content) in devices {

@@ -30,7 +30,7 @@ async fn get_content(call: Call) -> Outcome {
 async fn get_content_thumbnail(call: Call) -> Outcome {
     let wanted = wanted(&call)?;
     let file = find_here(&call, media_id(&call)?, Caching::Private).await?;
-    match call.ctx.media.thumbnail(&file, wanted).await? {
+    match call.ctx.media.thumbnail(&call.asker(), &file, wanted).await? {
         Thumbnail::Original(content_type) => {
             let blob = call.ctx.media.blob(&file).await?;
             multipart(&call, content_type, None, Box::new(blob.source), blob.size)

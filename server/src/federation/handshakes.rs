@@ -51,7 +51,7 @@ pub async fn accept(call: &Call, handshake: Handshake, pdu: Bytes) -> Result<(By
     if let AcceptedMembership::Waiting(missing) = &accepted
         && let Some(wanted) = missing.signatures.first()
     {
-        let answer = ask_for_peer(&call.ctx, &wanted.policy, &event.pdu().json).await;
+        let answer = ask_for_peer(&call.ctx, &call.asker(), &wanted.policy, &event.pdu().json).await;
         let answer = answer.inspect_err(|_| refusals::dropped_event("policy_server"))?;
         let signed = wanted.policy.sign_checked(version, &event, &answer)?;
         accepted = submit(&call.ctx, accept(&signed)).await?;

@@ -7,7 +7,7 @@ use warren_engine::command::ReceiveInvite;
 use warren_engine::core::event::{JsonObject, is_stripped};
 use warren_engine::core::version::RoomVersion;
 
-use super::out::check::{check_one, readable, rightly_signed};
+use super::out::check::{check_one, readable, shown};
 use super::out::keys::Cause;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
@@ -75,10 +75,10 @@ async fn receive(
     // Specification: "which servers MAY apply to room versions 1 through 11 and SHOULD apply to all other room versions". But
     // most servers show stripped events in the latter, too (Synapse before 1.163), whose users could invite nobody here.
     let room_state = readable(room_state);
-    let count = room_state.len();
     note_stripped(call, version, &room_state)?;
-    let room_state = rightly_signed(&call.ctx, &cause, version, room_state).await?;
-    if version.room_id_is_create_hash && room_state.len() != count {
+    // Nor is an invite refused because of a member whose server is gone: it would be so for good.
+    let shown = shown(&call.ctx, &cause, version, room_state).await?;
+    if shown.has_wrong {
         let why = "An event of invite_room_state is not rightly signed";
         return Err(ApiError::invalid_param(why).because("bad_room_state"));
     }
@@ -89,7 +89,7 @@ async fn receive(
         event_id: call.path("eventId")?.into_owned(),
         version,
         event: event.pdu().clone(),
-        room_state,
+        room_state: shown.events,
         server: call.origin()?.to_string(),
     };
     let received = call.ctx.engine.write(receive).await;

@@ -99,6 +99,10 @@ pub const STATE_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 /// Time for a file of another server; who waits for it gives up before.
 pub const MEDIA_TIME_MAX: Duration = Duration::from_secs(2 * 60);
 
+/// What stands between the parts of an answer with a file: RFC 2046 has 70 bytes. It is looked for in all of the file, and what of it may
+/// have begun is looked at again with each piece that comes.
+pub const BOUNDARY_BYTES_MAX: usize = 200;
+
 /// The headers of an answer.
 pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 

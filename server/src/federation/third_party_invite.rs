@@ -13,6 +13,7 @@ use warren_engine::core::identifiers;
 use warren_engine::view::Profile;
 use warren_engine::view::federation::MakeInvite;
 
+use super::out::Asker;
 use super::out::invite::{ask_for_invite, send_invite};
 use crate::context::Context;
 use crate::http::{ALREADY_INVITED, Answer, ApiError, Call, Outcome, endpoints};
@@ -108,10 +109,10 @@ async fn on_bind_third_party_identifier(call: Call) -> Outcome {
     }
     call.ctx.engine.read(&Profile(&bound.mxid))?;
     let asks = once(bound.invites).into_iter().map(|pending| {
-        let (ctx, target) = (call.ctx.clone(), bound.mxid.clone());
+        let (ctx, asker, target) = (call.ctx.clone(), call.asker(), bound.mxid.clone());
         async move {
             let (room_id, sender) = (pending.room_id.clone(), pending.sender.clone());
-            if let Err(error) = ask_to_invite(&ctx, target, pending).await {
+            if let Err(error) = ask_to_invite(&ctx, &asker, target, pending).await {
                 tracing::info!(room_id, sender, error = %error.error, "an invite by an address comes to nothing");
             }
         }
@@ -133,8 +134,14 @@ fn once(mut invites: Vec<Pending>) -> Vec<Pending> {
     invites
 }
 
-/// Has the server of the user who invited by an address invite our user.
-async fn ask_to_invite(ctx: &Arc<Context>, target: String, pending: Pending) -> Result<(), ApiError> {
+/// Has the server of the user who invited by an address invite our user. If that is this one, it takes a proof, so that whoever invited
+/// may be who asks.
+async fn ask_to_invite(
+    ctx: &Arc<Context>,
+    asker: &Asker,
+    target: String,
+    pending: Pending,
+) -> Result<(), ApiError> {
     let Pending { room_id, sender, signed } = pending;
     let server = identifiers::server_name(&sender)
         .ok_or_else(|| ApiError::invalid_param("A user id has a server name"))?
@@ -149,5 +156,5 @@ async fn ask_to_invite(ctx: &Arc<Context>, target: String, pending: Pending) -> 
         "state_key": target,
         "content": { "membership": "invite", "third_party_invite": { "signed": signed } },
     });
-    Ok(ask_for_invite(ctx, &server, &room_id, &event).await?)
+    Ok(ask_for_invite(ctx, asker, &server, &room_id, &event).await?)
 }

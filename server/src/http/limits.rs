@@ -13,6 +13,18 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// thousand rooms (about a megabyte); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Devices of users of this server that one request claims keys of: those of some thousand users in one room, whose keys other
+/// servers claim in one request. A claim of so many is some fifty writes, one after the other.
+pub const CLAIMED_DEVICES_MAX: usize = 10_000;
+
+/// Messages to devices in one request. Clients send 20 to 250, some all that a room takes, of some 700 bytes each, so that fewer than
+/// these have as many bytes as there may be; and all whom they are to can be written nothing else while these are looked up.
+pub const DEVICE_MESSAGES_MAX: usize = 10_000;
+
+/// Keys that one request puts signatures on: those of all devices of a user who has hundreds, and clients sign one or two at a time. Nothing
+/// else can be written for any of their users while these are looked up.
+pub const SIGNED_KEYS_MAX: usize = 1_000;
+
 /// Content of one type of account data. The largest is `m.direct`, which with ten thousand rooms, as users of bridges have, is
 /// about a megabyte.
 pub const ACCOUNT_DATA_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use warren_engine::MediaFile;
 
 use crate::config::Config;
+use crate::federation::out::Asker;
+use crate::federation::places::Places;
 use crate::http::ApiError;
 use crate::http::call::BodyStream;
 
@@ -32,10 +34,14 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// The part of the memory budget, in percent, within which images are decoded at once. One always is.
 const DECODING_PERCENT: u64 = 25;
 
+/// Each user, and each address of other servers and of those who have not signed in, may have one in so many of these decoded at once, at
+/// least one: however many thumbnails somebody asks for, others wait for one of them at most.
+const DECODING_SHARES: usize = 2;
+
 /// What lives as long as the process: the store, who may decode, and news of uploads.
 pub struct Media {
     store: Arc<FileStore>,
-    decoding: Arc<Semaphore>,
+    decoding: Places<Asker>,
     uploads: watch::Sender<()>,
 }
 
@@ -69,7 +75,7 @@ impl Media {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let affordable = config.memory_budget_bytes * DECODING_PERCENT / 100 / thumbnail::DECODED_BYTES_MAX;
         let at_once = usize::try_from(affordable).unwrap_or(usize::MAX).clamp(1, processors);
-        let decoding = Arc::new(Semaphore::new(at_once));
+        let decoding = Places::new(at_once, at_once.div_ceil(DECODING_SHARES));
         Ok(Media { store: Arc::new(store), decoding, uploads: watch::Sender::new(()) })
     }
 
@@ -140,20 +146,25 @@ impl Media {
         Ok(blocking(move || content(&*store, &sha256, size)).await?.is_some())
     }
 
-    /// A thumbnail of a file: kept from before, or made now and kept.
+    /// A thumbnail of a file: kept from before, or made now and kept, when it is the asker's turn.
     ///
     /// Errors: 400 for what is not an image, 413 for one that is too large to decode, 404 for one that is lost.
-    pub async fn thumbnail(&self, file: &MediaFile, wanted: Wanted) -> Result<Thumbnail, ApiError> {
+    pub async fn thumbnail(
+        &self,
+        asker: &Asker,
+        file: &MediaFile,
+        wanted: Wanted,
+    ) -> Result<Thumbnail, ApiError> {
         let (store, sha256, size) = (self.store.clone(), file.sha256, file.size);
         if let Some(kept) = blocking(move || kept(&*store, &sha256, &wanted)).await? {
             return Ok(kept);
         }
-        let permit = self.decoding.clone().acquire_owned().await.map_err(ApiError::internal)?;
+        let place = self.decoding.take(asker.holder()).await;
         let store = self.store.clone();
-        // The permit goes with the work, which goes on when the client has gone away.
+        // The place goes with the work, which goes on when the client has gone away.
         let made = blocking(move || {
             let made = make(&*store, &sha256, size, &wanted);
-            drop(permit);
+            drop(place);
             made
         });
         match made.await? {

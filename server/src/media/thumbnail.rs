@@ -3,7 +3,7 @@
 //! What an image is comes from its first bytes, never from what was claimed of it, and how large it would become in
 //! memory is known from its header before anything is decoded.
 
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 
 use fast_image_resize::images::Image;
 use fast_image_resize::{PixelType, ResizeOptions, Resizer};
@@ -33,6 +33,13 @@ const SIDE_MAX: u32 = 1 << 16;
 /// What all frames of an animation may have together before it is shown still: half a minute at 15 frames a second
 /// in 640 by 480.
 const ANIMATION_PIXELS_MAX: u64 = 450 * 640 * 480;
+
+/// And how many frames before it is: two minutes at 15 a second. The smallest take some time each, whatever their size.
+const ANIMATION_FRAMES_MAX: usize = 1_800;
+
+/// And how many bytes it may have when it is made smaller. It is held in memory, kept on disk, and fetched by telephones; noise becomes
+/// as large as there are pixels.
+const ANIMATED_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes from which the format is told; the longest signature of those below has twelve.
 const SIGNATURE_BYTES: u64 = 64;
@@ -178,16 +185,16 @@ fn frames(source: &mut dyn Source, format: ImageFormat) -> Result<Frames<'_>, Fa
     })
 }
 
-/// An animated thumbnail, as GIF; `None` if the animation is too long to be made smaller here.
+/// An animated thumbnail, as GIF; `None` if the animation is too long to be made smaller here. Errors: also if it does not become small.
 fn animate(source: &mut dyn Source, format: ImageFormat, target: Size) -> Result<Option<Vec<u8>>, Failure> {
-    let mut bytes = Vec::new();
-    let mut encoder = GifEncoder::new_with_speed(&mut bytes, GIF_SPEED);
+    let mut made = Bounded { bytes: Vec::new(), bytes_max: ANIMATED_BYTES_MAX };
+    let mut encoder = GifEncoder::new_with_speed(&mut made, GIF_SPEED);
     encoder.set_repeat(Repeat::Infinite)?;
     let mut pixels = 0;
-    for frame in frames(source, format)? {
+    for (number, frame) in frames(source, format)?.enumerate() {
         let frame = frame?;
         pixels += u64::from(frame.buffer().width()) * u64::from(frame.buffer().height());
-        if pixels > ANIMATION_PIXELS_MAX {
+        if pixels > ANIMATION_PIXELS_MAX || number >= ANIMATION_FRAMES_MAX {
             return Ok(None);
         }
         let delay = frame.delay();
@@ -195,7 +202,27 @@ fn animate(source: &mut dyn Source, format: ImageFormat, target: Size) -> Result
         encoder.encode_frame(Frame::from_parts(smaller.into_rgba8(), 0, 0, delay))?;
     }
     drop(encoder);
-    Ok((pixels > 0).then_some(bytes))
+    Ok((pixels > 0).then_some(made.bytes))
+}
+
+/// What is written, up to a size.
+struct Bounded {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Write for Bounded {
+    /// Errors: when it would be larger.
+    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+        if more.len() > self.bytes_max - self.bytes.len() {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.write(more)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A still thumbnail: PNG where there is something to see through, else JPEG. `target` is before turning.

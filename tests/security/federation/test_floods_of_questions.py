@@ -25,6 +25,8 @@ FEW_FILES, OF_USER, OF_STRANGERS = 800, 3, 1
 # Names in one query for keys, and who sends at once.
 SERVERS_OF_QUERY, AT_ONCE = 300, 8
 STRANGERS_AT_ONCE = 40
+# As many as are taken at once.
+INVITES_OF_ADDRESS = 20
 # Within the time that a healthy server takes.
 SECONDS_MAX = 8
 MESSAGES = 20
@@ -126,8 +128,27 @@ def aliases_flood(server, host):
     return Flood(ask, STRANGERS_AT_ONCE)
 
 
+def bindings_flood(server, host):
+    """Somebody without an account tells of addresses, to which users of any number of servers are said to have invited."""
+    mallory = Client(server.base_url).register("mallory")
+
+    def ask():
+        invites = [
+            {"room_id": "!a:b.test", "sender": f"@x:{host.name()}", "signed": {}} for _ in range(INVITES_OF_ADDRESS)
+        ]
+        body = {"medium": "email", "address": "bee@example.org", "mxid": mallory.user_id, "invites": invites}
+        return requests.put(f"{server.base_url}/_matrix/federation/v1/3pid/onbind", json=body, timeout=60)
+
+    return Flood(ask, STRANGERS_AT_ONCE)
+
+
 @pytest.mark.parametrize(
-    "make_flood, places, statuses", [(keys_flood, OF_USER, {200}), (aliases_flood, OF_STRANGERS, {502, 503})]
+    "make_flood, places, statuses",
+    [
+        (keys_flood, OF_USER, {200}),
+        (aliases_flood, OF_STRANGERS, {502, 503}),
+        (bindings_flood, OF_STRANGERS, {200, 429}),
+    ],
 )
 def test_questions_to_silent_servers_stop_nobody(network, tmp_path, honest, silent_host, make_flood, places, statuses):
     """Rooms, files, deliveries and other users' questions go on, and few connections are open at once."""

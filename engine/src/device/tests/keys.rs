@@ -5,19 +5,20 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{Signer, kind, object, query, register, upload_device};
+use super::{Signer, kind, object, query, register, upload_device, user_id};
 use crate::{
     Committer, Engine, Options,
     command::{
-        ClaimKeys, ClaimedKey, CrossSigningUpload, RemoveDevices, RenewKeyStock, SignatureFailure, SignedKey,
-        UploadCrossSigningKeys, UploadKeys, UploadSignatures, WantedKey, WhichDevices,
+        CLAIM_BATCH, ClaimKeys, ClaimedKey, Command, CrossSigningUpload, RemoveDevices, RenewKeyStock,
+        SignatureFailure, SignedKey, UploadCrossSigningKeys, UploadKeys, UploadSignatures, WantedKey,
+        WhichDevices,
     },
     core::num::StreamPos,
     device::{one_time_keys, signatures},
     error::Result,
     fixture::World,
     store::{Faults, Memory, schema},
-    view::QueryKeys,
+    view::{HaveDevices, QueryKeys},
 };
 
 fn one_time_key(key: &str) -> Value {
@@ -44,6 +45,17 @@ fn claim(engine: &Engine, user: &str) -> Result<Vec<ClaimedKey>> {
         algorithm: "signed_curve25519".to_owned(),
     };
     engine.write(ClaimKeys { wanted: vec![wanted] }).wait()
+}
+
+/// That keys are wanted of a device each.
+fn wanted_of(user_ids: &[String]) -> Vec<WantedKey> {
+    let (device_id, algorithm) = ("D".to_owned(), "signed_curve25519".to_owned());
+    let of = |user_id: &String| WantedKey {
+        user_id: user_id.clone(),
+        device_id: device_id.clone(),
+        algorithm: algorithm.clone(),
+    };
+    user_ids.iter().map(of).collect()
 }
 
 fn claim_name(world: &World, user: &str) -> Option<String> {
@@ -76,6 +88,35 @@ fn what_a_lost_database_may_have_given_out_is_not_given_out_again() {
     store(&[("3", "d")], &[]);
     assert!(!renew(), "it came after what was lost");
     assert_eq!(claim_name(&world, &alice).as_deref(), Some("signed_curve25519:3"));
+}
+
+#[test]
+fn no_claim_holds_the_lanes_of_many_users() {
+    let world = World::new();
+    let users: Vec<String> =
+        (0..2 * CLAIM_BATCH + 1).map(|n| register(&world, &format!("u{n}"), &["D"])).collect();
+    for user in &users {
+        world.engine.write(upload(user, &[("1", "a")], &[])).wait().unwrap();
+    }
+    let mut owners = Vec::new();
+    for batch in ClaimKeys::in_batches(&wanted_of(&users)) {
+        assert!(batch.lanes().hashes().count() <= CLAIM_BATCH);
+        owners.extend(world.engine.write(batch).wait().unwrap().into_iter().map(|claimed| claimed.user_id));
+    }
+    assert_eq!(owners, users, "each key is given out once");
+    assert_eq!(ClaimKeys::in_batches(&[]).count(), 0);
+}
+
+#[test]
+fn users_that_are_made_up_have_no_devices() {
+    let world = World::new();
+    let alice = register(&world, "alice", &["D"]);
+    // Of whom something is known, but who has no account here.
+    let met = user_id("met");
+    world.act(|tx| Ok(tx.intern_user(&met)?)).unwrap();
+    let asked = ["@nobody:here.example", &*alice, &*met, "@nobody:elsewhere.example", "", &*alice];
+    let have = world.engine.read(&HaveDevices(asked.to_vec())).unwrap();
+    assert_eq!(have, [false, true, false, false, false, true]);
 }
 
 #[test]

@@ -10,12 +10,12 @@ use super::{
     register, upload_device, user_id,
 };
 use crate::{
-    command::{DoubtDeviceLists, FollowDevices, RemoteDevice, StoreRemoteDevices},
+    command::{Command, DoubtDeviceLists, FOLLOW_BATCH, FollowDevices, RemoteDevice, StoreRemoteDevices},
     core::num::StreamPos,
     device::lists::{self, RoomChanges},
     fixture::{World, observed::Observed},
     store::Tx,
-    view::{ChangedUsers, KeyChanges, Sync, SyncToken, federation::StaleDeviceList},
+    view::{ChangedUsers, HaveDevices, KeyChanges, Sync, SyncToken, federation::StaleDeviceList},
 };
 
 const ROOM: &str = "!room:here.example";
@@ -274,6 +274,23 @@ fn who_comes_from_a_database_that_was_lost_asks_for_everybody_anew() {
     assert_eq!(synced(&world, &alice, lost), json!({"changed": [alice, bob, dora], "left": []}));
     // Who is only invited encrypts for nobody there.
     expect(&world, &dora, lost, &["dora"], &[]);
+}
+
+#[test]
+fn who_shares_a_room_may_be_followed_and_no_write_holds_the_lanes_of_many() {
+    const DAVE: &str = "@dave:there.example";
+    let (world, ..) = world();
+    assert_eq!(world.engine.read(&HaveDevices(vec![DAVE])).unwrap(), [false]);
+    world.join(ROOM, DAVE);
+    assert_eq!(world.engine.read(&HaveDevices(vec![DAVE])).unwrap(), [true]);
+    let mut user_ids: Vec<String> = (0..FOLLOW_BATCH).map(|n| format!("@u{n}:there.example")).collect();
+    user_ids.push(DAVE.to_owned());
+    let mut followed = Vec::new();
+    for batch in FollowDevices::in_batches(&user_ids) {
+        assert!(batch.lanes().hashes().count() <= FOLLOW_BATCH);
+        followed.extend(world.engine.write(batch).wait().unwrap());
+    }
+    assert_eq!(followed, [DAVE]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{PublicRooms, PublicRoomsPage};
+use super::{PUBLIC_ROOMS_BYTES_MAX, PUBLIC_ROOMS_MAX, PublicRooms, PublicRoomsPage};
 use crate::{
     command::{ChangeMembership, CreateRoom, MembershipAction, SetAlias},
     fixture::World,
@@ -65,6 +65,35 @@ fn pages_forward_and_back() {
     assert!(
         world.engine.read(&PublicRooms { since: Some("burrow".to_owned()), ..Default::default() }).is_err()
     );
+}
+
+#[test]
+fn large_rooms_are_on_more_pages_and_on_one_each() {
+    let world = World::new();
+    // With their names and topics some 40 KB each, of which some seventeen are a page.
+    let rooms: Vec<String> =
+        (0..40).map(|number| room(&world, &format!("{number} {}", "x".repeat(20_000)), 0, None)).collect();
+    let ids = |page: &PublicRoomsPage| -> Vec<String> {
+        page.rooms.iter().map(|room| room.room_id.to_string()).collect()
+    };
+    let mut pages: Vec<Vec<String>> = Vec::new();
+    let (mut since, mut before) = (None, None);
+    loop {
+        let found = page(&world, PUBLIC_ROOMS_MAX, since);
+        assert!(serde_json::to_vec(&found.rooms).unwrap().len() <= PUBLIC_ROOMS_BYTES_MAX + rooms.len());
+        pages.push(ids(&found));
+        since = found.next_batch;
+        if since.is_none() {
+            break;
+        }
+        before = since.clone();
+    }
+    assert!((3..=4).contains(&pages.len()), "{}", pages.len());
+    assert_eq!(pages.concat(), rooms);
+    // And back from the last.
+    let last = page(&world, PUBLIC_ROOMS_MAX, before);
+    let back = page(&world, PUBLIC_ROOMS_MAX, last.prev_batch);
+    assert!(!back.rooms.is_empty() && pages[..pages.len() - 1].concat().ends_with(&ids(&back)));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use warren_engine::Error;
 use warren_engine::core::checked::{CheckedPdu, MissingKey, PduCheck};
@@ -142,23 +143,43 @@ pub fn readable(room_state: &[&RawValue]) -> Vec<JsonObject> {
     found
 }
 
+/// What of a room's state that comes with an invite or a knock can be shown.
+pub struct Shown {
+    /// The events.
+    pub events: Vec<JsonObject>,
+    /// Whether others were none of the room's version, or not rightly signed.
+    pub has_wrong: bool,
+}
+
 /// What of a room's state that comes with an invite or a knock is stripped, or rightly signed, where the version wants whole
-/// events; else all.
-pub async fn rightly_signed(
+/// events; else all. What cannot be checked for want of keys is left out, but for the create event: the room's id says that it is its
+/// own, and it must be there, whatever became of its server.
+pub async fn shown(
     ctx: &Arc<Context>,
     cause: &Cause,
     version: &'static RoomVersion,
     room_state: Vec<JsonObject>,
-) -> Result<Vec<JsonObject>, ApiError> {
+) -> Result<Shown, ApiError> {
     if !version.room_id_is_create_hash {
-        return Ok(room_state);
+        return Ok(Shown { events: room_state, has_wrong: false });
     }
     let (stripped, whole): (Vec<JsonObject>, Vec<JsonObject>) = room_state.into_iter().partition(is_stripped);
     let pdus = whole.iter().map(|event| serde_json::to_vec(event).map(Bytes::from));
     let pdus: Vec<Bytes> = pdus.collect::<Result<_, _>>().map_err(ApiError::internal)?;
-    let checked = check_all(ctx, cause, version, pdus).await?;
-    let events = checked.iter().map(|event| serde_json::from_slice(&event.pdu().json));
-    events.chain(stripped.into_iter().map(Ok)).collect::<Result<_, _>>().map_err(ApiError::internal)
+    let Checked { ready, keyless } = check_each(ctx, cause, version, pdus).await?;
+    let has_wrong = ready.len() + keyless.len() < whole.len();
+    let mut events = Vec::with_capacity(whole.len() + stripped.len());
+    for pdu in &ready {
+        events.push(serde_json::from_slice(&pdu.pdu().json).map_err(ApiError::internal)?);
+    }
+    for Keyless { pdu, .. } in &keyless {
+        let event: JsonObject = serde_json::from_slice(pdu).map_err(ApiError::internal)?;
+        if event.get("type").and_then(Value::as_str) == Some("m.room.create") {
+            events.push(event);
+        }
+    }
+    events.extend(stripped);
+    Ok(Shown { events, has_wrong })
 }
 
 /// Checks one event, which must pass.

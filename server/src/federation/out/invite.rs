@@ -88,15 +88,18 @@ async fn tell_of_end(ctx: &Context, make: &MakeInvite, server: &str) -> bool {
     true
 }
 
-/// Asks the server of the user who has invited by an address to make the invite of whoever that turned out to be.
+/// Asks the server of the user who has invited by an address to make the invite of whoever that turned out to be. `asker` is who says
+/// so: anybody may, of any server.
 pub async fn ask_for_invite(
     ctx: &Context,
+    asker: &Asker,
     server: &str,
     room_id: &str,
     event: &Value,
 ) -> Result<(), RemoteError> {
     let target = path("v1/exchange_third_party_invite/{roomId}", &[room_id]);
-    Ask::put(server, target, event.to_string().as_bytes()).for_event().bytes(ctx).await.map(drop)
+    let asked = Ask::put(server, target, event.to_string().as_bytes()).asked_by(asker);
+    asked.for_event().bytes(ctx).await.map(drop)
 }
 
 async fn ask_to_sign(

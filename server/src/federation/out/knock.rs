@@ -10,7 +10,7 @@ use warren_engine::view::federation::{Handshake, SignedEvent};
 
 use super::Asker;
 use super::ask::{Ask, path, read_answer};
-use super::check::{readable, rightly_signed};
+use super::check::{readable, shown};
 use super::keys::Cause;
 use super::membership::{JUDGED_TIME_MAX, NoHelp, next_event, no_help, take_in_own, takes_part, told};
 use crate::context::Context;
@@ -52,7 +52,8 @@ async fn knock_by(
     let (version, room_state) = (event.version, readable(&knocked.knock_room_state));
     // The knock is placed, whatever came with it.
     let cause = Cause::told(server);
-    let room_state = rightly_signed(ctx, &cause, version, room_state).await.unwrap_or_default();
+    let shown = shown(ctx, &cause, version, room_state).await;
+    let room_state = shown.map(|shown| shown.events).unwrap_or_default();
     let note = NoteKnock {
         room_id: change.room_id.clone(),
         user_id: change.user_id.clone(),

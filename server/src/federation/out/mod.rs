@@ -34,6 +34,7 @@ pub mod knock;
 pub mod leave;
 pub mod media;
 pub mod membership;
+mod multipart;
 mod others;
 pub mod places;
 pub mod policy;

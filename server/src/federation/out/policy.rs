@@ -61,32 +61,33 @@ pub async fn sign(ctx: &Context, room_id: &str, event: SignedEvent) -> Result<Si
     Ok(SignedEvent { json, ..event })
 }
 
-/// The answer about an event that another server submits to this one.
+/// The answer about an event that another server submits to this one, as `asker`: any server may, of rooms that name any other.
 ///
 /// Errors: as [`write`].
 pub async fn ask_for_peer(
     ctx: &Context,
+    asker: &Asker,
     policy: &PolicyServer,
     event: &Bytes,
 ) -> Result<JsonObject, ApiError> {
-    ask_at_once(ctx, policy, event, None).await
+    ask_at_once(ctx, asker, policy, event).await
 }
 
 /// The answer about an event of a user of ours, whose question it is.
 async fn ask_for_user(ctx: &Context, unsigned: &UnsignedEvent) -> Result<JsonObject, ApiError> {
     let asker = Asker::User(unsigned.sender().to_owned());
-    ask_at_once(ctx, &unsigned.policy, unsigned.json(), Some(&asker)).await
+    ask_at_once(ctx, &asker, &unsigned.policy, unsigned.json()).await
 }
 
 /// Errors: what the user is told. Where a room names this server, and it cannot sign for it, nobody can help but who changes that.
 async fn ask_at_once(
     ctx: &Context,
+    asker: &Asker,
     policy: &PolicyServer,
     event: &Bytes,
-    asker: Option<&Asker>,
 ) -> Result<JsonObject, ApiError> {
     if policy.name != ctx.engine.server_name() {
-        return ask(ctx, policy, event, asker).await.map_err(refusal);
+        return ask(ctx, policy, event, Some(asker)).await.map_err(refusal);
     }
     if is_own(ctx, policy) {
         return opinion(ctx, event);

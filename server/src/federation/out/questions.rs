@@ -20,12 +20,23 @@ use crate::federation::places::{Place, Places};
 use crate::http::peer::owner;
 
 /// On whose behalf something is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Asker {
     /// By the user's id.
     User(String),
     /// Who has not signed in, or is a guest, by the address; `None` on a unix socket.
     Stranger(Option<IpAddr>),
+}
+
+impl Asker {
+    /// Who has places for all that they want: of strangers, whoever has the address. `None` on a unix socket, where one cannot be told from
+    /// another.
+    pub fn holder(&self) -> Option<Asker> {
+        match self {
+            Asker::User(_) => Some(self.clone()),
+            Asker::Stranger(address) => address.map(|address| Asker::Stranger(Some(owner(address)))),
+        }
+    }
 }
 
 /// See the module.

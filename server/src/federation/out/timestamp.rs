@@ -18,9 +18,11 @@ use warren_engine::view::{ClosestEvent, EventByTimestamp};
 use super::ask::{Ask, path};
 use super::complete::until_whole;
 use super::fetch::{servers_to_ask, take_in};
+use super::questions::QuestionPlace;
 use super::single_events::events;
 use super::{Asker, RemoteError, pruned};
 use crate::context::Context;
+use crate::federation::limits::QUESTION_WAIT_MAX;
 use crate::http::ApiError;
 
 /// How long a client waits for other servers, of which five are asked at most.
@@ -40,11 +42,15 @@ pub async fn closest(
     let Ok(version) = ctx.engine.read(&IncomingRoom { room_id, server: ctx.engine.server_name() }) else {
         return Ok(here.event);
     };
+    let asker = Asker::User(wanted.user.clone());
     let work = async {
+        // One place for all that is asked, one after the other. Who has none is answered with what is here.
+        let questions = &ctx.federation.questions;
+        let Ok(place) = questions.place(&asker, false, QUESTION_WAIT_MAX).await else { return Ok(()) };
         // The state before what is taken in goes with that of the join, which is to be whole.
         until_whole(ctx, room_id).await;
         let servers = servers_to_ask(ctx, room_id, std::iter::empty())?;
-        let asking = Asking { ctx, wanted, here: &here, gap, version, servers: &servers };
+        let asking = Asking { ctx, place, wanted, here: &here, gap, version, servers: &servers };
         for server in &servers {
             if asking.of(server).await? {
                 break;
@@ -72,6 +78,7 @@ struct Timed {
 
 struct Asking<'a> {
     ctx: &'a Arc<Context>,
+    place: QuestionPlace,
     wanted: &'a EventByTimestamp,
     here: &'a ClosestEvent,
     gap: StreamPos,
@@ -115,7 +122,6 @@ impl Asking<'_> {
         let direction = if self.wanted.forwards { "f" } else { "b" };
         let place = path("v1/timestamp_to_event/{roomId}", &[&self.wanted.room_id]);
         let target = format!("{place}?ts={}&dir={direction}", self.wanted.ts);
-        let asker = Asker::User(self.wanted.user.clone());
-        Ask::get(server, target).asked_by(&asker).for_event().read(self.ctx).await
+        Ask::get(server, target).with_place(&self.place).for_event().read(self.ctx).await
     }
 }

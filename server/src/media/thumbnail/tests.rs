@@ -148,6 +148,27 @@ fn a_small_animation_is_stilled_or_sent_as_it_is() {
 }
 
 #[test]
+fn an_animation_with_too_many_frames_is_shown_still() {
+    let moving = Wanted { animated: true, ..scale(32, 32) };
+    for (frames, kind) in [(ANIMATION_FRAMES_MAX, "image/gif"), (ANIMATION_FRAMES_MAX + 1, "image/jpeg")] {
+        let Made::Image { bytes, .. } = make(blob(animation(34, 2, frames)), &moving).expect("an image")
+        else {
+            panic!("not made smaller");
+        };
+        assert_eq!(made_type(&bytes), kind, "{frames}");
+    }
+}
+
+#[test]
+fn what_is_made_is_bounded() {
+    let mut made = Bounded { bytes: Vec::new(), bytes_max: 10 };
+    made.write_all(b"012345").expect("there is room");
+    made.write_all(b"6789").expect("there is room");
+    assert!(made.write_all(b"a").is_err());
+    assert_eq!(made.bytes, b"0123456789");
+}
+
+#[test]
 fn decoder_bombs_are_refused_by_their_header() {
     for (width, height) in [(50_000, 50_000), (60_000, 1_000), (u32::MAX >> 1, 1), (1 << 16, 1 << 16)] {
         let refused = make(blob(png_claiming(width, height)), &crop(32, 32));
