@@ -70,6 +70,7 @@ pub use questions::Asker;
 
 use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
+use super::room_answers::RoomAnswers;
 use super::transactions::{EarlyEvents, LastAnswers};
 use crate::config::Config;
 use crate::outgoing::Outgoing;
@@ -118,6 +119,8 @@ pub struct Federation {
     pub answered: LastAnswers,
     /// Requests of other servers that take much memory.
     pub large_bodies: LargeBodies,
+    /// Answers that tell other servers of rooms.
+    pub room_answers: RoomAnswers,
 }
 
 impl Federation {
@@ -148,6 +151,7 @@ impl Federation {
             media: media::Fetching::default(),
             answered: LastAnswers::default(),
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
+            room_answers: RoomAnswers::default(),
         }
     }
 }
