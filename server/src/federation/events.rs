@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use serde_json::json;
-use warren_engine::view::federation::{EventsById, PeerEventByTimestamp, StateAt};
+use tokio::task::block_in_place;
+use warren_engine::view::federation::{EventsById, PeerEventByTimestamp, StateAnswer, StateAt};
 
 use super::lists::{self, Part};
+use super::places::Place;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -14,24 +16,27 @@ endpoints! {
     GET "/_matrix/federation/v1/timestamp_to_event/{roomId}" ["unstable/org.matrix.msc3030"] Server Federation Nothing get_event_by_timestamp;
 }
 
-fn state_at(call: &Call) -> Result<StateAt, ApiError> {
-    Ok(StateAt {
+async fn state(call: &Call) -> Result<(Place, StateAnswer), ApiError> {
+    let view = StateAt {
         room_id: call.path("roomId")?.into_owned(),
         event_id: call.query_required("event_id")?.into_owned(),
         server: call.origin()?.to_string(),
-    })
+    };
+    let place = call.ctx.federation.room_answers.place(call).await?;
+    // The state of a large room takes some time; other requests go to other threads meanwhile.
+    Ok((place, block_in_place(|| call.ctx.engine.read(&view))?))
 }
 
 async fn get_room_state(call: Call) -> Outcome {
-    let answer = call.ctx.engine.read(&state_at(&call)?)?;
+    let (place, answer) = state(&call).await?;
     let parts = vec![("auth_chain", Part::Pdus(answer.auth_chain)), ("pdus", Part::Pdus(answer.state))];
-    Ok(lists::answer(&call.ctx, "", parts, ""))
+    Ok(lists::answer(&call.ctx, place, "", parts, ""))
 }
 
 async fn get_room_state_ids(call: Call) -> Outcome {
-    let answer = call.ctx.engine.read(&state_at(&call)?)?;
+    let (place, answer) = state(&call).await?;
     let parts = vec![("auth_chain_ids", Part::Ids(answer.auth_chain)), ("pdu_ids", Part::Ids(answer.state))];
-    Ok(lists::answer(&call.ctx, "", parts, ""))
+    Ok(lists::answer(&call.ctx, place, "", parts, ""))
 }
 
 async fn get_event(call: Call) -> Outcome {

@@ -6,6 +6,7 @@ use warren_engine::view::federation::{CountersignJoin, Handshake, JoinAnswer, Jo
 
 use super::handshakes::{accept, make};
 use super::lists::{self, Part};
+use super::places::Place;
 use crate::http::{ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -19,18 +20,18 @@ async fn make_join(call: Call) -> Outcome {
 }
 
 async fn send_join_v1(call: Call) -> Outcome {
-    let (event, answer) = join(&call, false).await?;
+    let (place, event, answer) = join(&call, false).await?;
     let parts = parts(&call, event, answer);
-    Ok(lists::answer(&call.ctx, "[200,", parts, "]"))
+    Ok(lists::answer(&call.ctx, place, "[200,", parts, "]"))
 }
 
 async fn send_join_v2(call: Call) -> Outcome {
     let omit_members = call.query_bool("omit_members", false)?;
-    let (event, answer) = join(&call, omit_members).await?;
+    let (place, event, answer) = join(&call, omit_members).await?;
     let mut parts = parts(&call, event, answer.clone());
     parts.push(("members_omitted", Part::Json(json!(answer.members_omitted).to_string().into())));
     parts.push(("servers_in_room", Part::Json(json!(answer.servers_in_room).to_string().into())));
-    Ok(lists::answer(&call.ctx, "", parts, ""))
+    Ok(lists::answer(&call.ctx, place, "", parts, ""))
 }
 
 fn parts(call: &Call, event: Bytes, answer: JoinAnswer) -> Vec<(&'static str, Part)> {
@@ -42,14 +43,18 @@ fn parts(call: &Call, event: Bytes, answer: JoinAnswer) -> Vec<(&'static str, Pa
     ]
 }
 
-async fn join(call: &Call, omit_members: bool) -> Result<(Bytes, JoinAnswer), ApiError> {
+async fn join(call: &Call, omit_members: bool) -> Result<(Place, Bytes, JoinAnswer), ApiError> {
     call.json_object()?;
+    // Who has to ask again has not joined yet.
+    let place = call.ctx.federation.room_answers.place(call).await?;
     let (room_id, event_id) = (call.path("roomId")?.into_owned(), call.path("eventId")?.into_owned());
     let server = call.origin()?.to_string();
     let countersign =
         CountersignJoin { room_id: &room_id, event_id: &event_id, pdu: call.body(), server: &server };
     let pdu = call.ctx.engine.read(&countersign)?;
     let (event, _) = accept(call, Handshake::Join, pdu).await?;
-    let answer = call.ctx.engine.read(&JoinState { room_id, event_id, server, omit_members })?;
-    Ok((event, answer))
+    let view = JoinState { room_id, event_id, server, omit_members };
+    // The state of a large room takes some time; other requests go to other threads meanwhile.
+    let answer = tokio::task::block_in_place(|| call.ctx.engine.read(&view))?;
+    Ok((place, event, answer))
 }

@@ -266,6 +266,20 @@ pub const LARGE_BODIES_SHARES: usize = 4;
 /// How long a large body waits for others. Whoever sends it gives up after a minute.
 pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// Answers that one server has at once of those that tell a room's state: each holds a piece of up to 512 KiB, and eight bytes for every
+/// event of it, for as long as it is not taken. Servers ask for one or two at a time, and for more when many users come in.
+pub const ROOM_ANSWERS_FOR_EACH: usize = 4;
+
+/// Requests for such answers of one server that wait for a place, which take some kilobytes each, or a connection. Further ones are
+/// refused at once.
+pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 64;
+
+/// How long a request waits for such a place. Servers give up after a minute, and need some of that for the answer.
+pub const ROOM_ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// When who is refused is to ask again. Most of these answers take less than a second.
+pub const ROOM_ANSWER_RETRY_AFTER_MS: u64 = 10_000;
+
 /// Time for a policy server's signature: a client waits for it, and a room's events behind it.
 pub const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
 

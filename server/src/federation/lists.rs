@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_engine::view::federation::{EventIds, PduList, Pdus, Piece};
 
+use super::places::Place;
 use crate::context::Context;
 use crate::http::Answer;
 
@@ -19,9 +20,10 @@ pub enum Part {
     Ids(PduList),
 }
 
-/// An object of these members, between `before` and `after`.
+/// An object of these members, between `before` and `after`. Its place is free when it is written, or nobody is there to take it.
 pub fn answer(
     ctx: &Arc<Context>,
+    place: Place,
     before: &'static str,
     parts: Vec<(&'static str, Part)>,
     after: &'static str,
@@ -43,7 +45,7 @@ pub fn answer(
     }
     texts.push(Text::Ready(format!("}}{after}").into()));
     texts.reverse();
-    Answer::json_pieces(Box::new(Pieces { ctx: ctx.clone(), texts }))
+    Answer::json_pieces(Box::new(Pieces { ctx: ctx.clone(), place: Arc::new(place), texts }))
 }
 
 /// What is still to be sent.
@@ -58,6 +60,7 @@ enum Text {
 
 struct Pieces {
     ctx: Arc<Context>,
+    place: Arc<Place>,
     /// The next one last.
     texts: Vec<Text>,
 }
@@ -88,7 +91,8 @@ impl Iterator for Pieces {
                 Ok((text, next)) => {
                     self.texts.extend(next.map(|from| Text::List { part, from }));
                     if !text.is_empty() {
-                        return Some(Ok(text));
+                        let held = Held { text, _place: self.place.clone() };
+                        return Some(Ok(Bytes::from_owner(held)));
                     }
                 }
                 Err(error) => {
@@ -100,13 +104,25 @@ impl Iterator for Pieces {
     }
 }
 
+/// The text of a piece. HTTP/2 may hold it unsent when all pieces have been handed over: it has the answer's place until then.
+struct Held {
+    text: Vec<u8>,
+    _place: Arc<Place>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
+}
+
 /// The items with commas before all but the first of the list. Event ids need no escapes.
 fn joined<T>(
     piece: Piece<T>,
     from: usize,
     quote: &str,
     bytes: impl Fn(&T) -> &[u8],
-) -> (Bytes, Option<usize>) {
+) -> (Vec<u8>, Option<usize>) {
     let length: usize = piece.items.iter().map(|item| bytes(item).len() + 3).sum();
     let mut text = Vec::with_capacity(length);
     for (index, item) in piece.items.iter().enumerate() {
@@ -117,5 +133,5 @@ fn joined<T>(
         text.extend_from_slice(bytes(item));
         text.extend_from_slice(quote.as_bytes());
     }
-    (text.into(), piece.next)
+    (text, piece.next)
 }

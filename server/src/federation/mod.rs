@@ -26,6 +26,7 @@ mod public_rooms;
 pub mod published;
 mod query;
 pub mod refusals;
+pub mod room_answers;
 pub mod room_policy;
 mod space_hierarchy;
 mod third_party_invite;

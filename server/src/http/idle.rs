@@ -1,8 +1,8 @@
 //! What a connection is used for, so that one that nobody uses ends, whatever it is silent in: before its first byte, within
-//! the preface of HTTP/2, within a head, or between requests.
+//! the preface of HTTP/2, within a head, between requests, or when it is to take an answer.
 //!
-//! Invariant: a request is in flight until its answer's last piece is handed over, which may be long before the peer has it: from
-//! there on what is written counts.
+//! Invariant: a request that waits for its answer is a use of the connection, however long it takes. From when the answer is there on,
+//! what is written counts, whatever else is waited for: who takes nothing of one answer keeps it from being forgotten.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,22 +25,25 @@ const SIGN_OF_LIFE_BYTES_MAX: usize = 64;
 pub struct Uses(Arc<Mutex<Requests>>);
 
 struct Requests {
-    in_flight: usize,
-    /// When the last of them ended, something of an answer was last written, or the connection began.
+    /// Those that wait for their answers.
+    waiting: usize,
+    /// Those whose answers have not been handed over to their last pieces, which may be long before the peer has them.
+    answered: usize,
+    /// When one of them was answered or ended, something of an answer was last written, or the connection began.
     last_use: Instant,
 }
 
 impl Default for Uses {
     fn default() -> Uses {
-        Uses(Arc::new(Mutex::new(Requests { in_flight: 0, last_use: Instant::now() })))
+        Uses(Arc::new(Mutex::new(Requests { waiting: 0, answered: 0, last_use: Instant::now() })))
     }
 }
 
 impl Uses {
-    /// A request has come; it is in flight until this is dropped.
+    /// A request has come; it is over when this is dropped.
     pub fn begin(&self) -> Using {
-        self.0.lock().in_flight += 1;
-        Using(self.clone())
+        self.0.lock().waiting += 1;
+        Using { uses: self.clone(), is_answered: false }
     }
 
     /// So many bytes have been written.
@@ -50,7 +53,7 @@ impl Uses {
         }
     }
 
-    /// Waits until no request has been in flight for so long, and nothing of an answer has been written.
+    /// Waits until for so long nothing of an answer has been written, and either there was one to be written or no request waited.
     pub async fn idle_for(&self, time: Duration) {
         loop {
             let now = Instant::now();
@@ -64,17 +67,36 @@ impl Uses {
 
     fn idle_since(&self) -> Option<Instant> {
         let requests = self.0.lock();
-        (requests.in_flight == 0).then_some(requests.last_use)
+        (requests.waiting == 0 || requests.answered > 0).then_some(requests.last_use)
     }
 }
 
-/// A request that is in flight.
-pub struct Using(Uses);
+/// A request that waits for its answer, or is being answered.
+pub struct Using {
+    uses: Uses,
+    is_answered: bool,
+}
+
+impl Using {
+    /// The answer is there.
+    fn answered(mut self) -> Using {
+        let mut requests = self.uses.0.lock();
+        requests.waiting -= 1;
+        requests.answered += 1;
+        requests.last_use = Instant::now();
+        drop(requests);
+        self.is_answered = true;
+        self
+    }
+}
 
 impl Drop for Using {
     fn drop(&mut self) {
-        let mut requests = self.0.0.lock();
-        requests.in_flight -= 1;
+        let mut requests = self.uses.0.lock();
+        match self.is_answered {
+            true => requests.answered -= 1,
+            false => requests.waiting -= 1,
+        }
         requests.last_use = Instant::now();
     }
 }
@@ -140,7 +162,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// The body of an answer; until its last piece is handed over, its request is in flight.
+/// The body of an answer, until its last piece is handed over.
 pub struct Used<B> {
     body: B,
     _using: Using,
@@ -148,7 +170,7 @@ pub struct Used<B> {
 
 impl<B> Used<B> {
     pub fn new(body: B, using: Using) -> Used<B> {
-        Used { body, _using: using }
+        Used { body, _using: using.answered() }
     }
 }
 
@@ -183,9 +205,24 @@ mod tests {
     async fn who_uses_a_connection_is_not_idle() {
         let (uses, limit) = (Uses::default(), Duration::from_millis(20));
         let using = uses.begin();
-        assert!(timeout(5 * limit, uses.idle_for(limit)).await.is_err(), "a request is in flight");
+        assert!(timeout(5 * limit, uses.idle_for(limit)).await.is_err(), "a request waits");
         drop(using);
         assert!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), "it was until now");
+        assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_takes_is_no_use_whatever_else_is_waited_for() {
+        let (uses, limit) = (Uses::default(), Duration::from_millis(20));
+        let waiting = uses.begin();
+        let answer = Used::new((), uses.begin());
+        assert!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), "it has just come");
+        assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());
+        uses.note_written(SIGN_OF_LIFE_BYTES_MAX + 1);
+        assert!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), "something is taken of it");
+        drop(answer);
+        assert!(timeout(5 * limit, uses.idle_for(limit)).await.is_err(), "the other one waits");
+        drop(waiting);
         assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());
     }
 

@@ -73,8 +73,9 @@ pub const PATH_PARAMETERS_MAX: usize = 6;
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// Time for a request's head, counted from the last write of the answer before, or from when a connection was accepted: it also ends
-/// those that are idle, or never ask for anything. Longer than the pause between two polls of any client, short enough that a
-/// hundred thousand silent sockets do not pile up.
+/// those that are idle, or never ask for anything, and those that take nothing of an answer, whose pieces would be held for ever.
+/// Longer than the pause between two polls of any client, short enough that a hundred thousand silent sockets do not pile up. Proxies
+/// give who takes nothing 60 seconds as a rule.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Time for a TLS handshake, which takes three round trips at most.

@@ -8,8 +8,15 @@ use bytes::Bytes;
 
 use crate::{core::num::EventNum, error::Result, store::Reader, view::View};
 
-/// Events in one piece: a fraction of a millisecond of work each, and some 500 kB of ordinary events.
+/// Events in one piece: a fraction of a millisecond of work each.
 const PIECE_EVENTS_MAX: usize = 500;
+
+/// Bytes of events with which a piece is long enough. A connection holds a whole one, which the peer may not take, and what
+/// others say about themselves may take 64 KiB an event. Some 400 ordinary events have as much.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Events read at once, by which a piece may come to be longer than that: by 256 KiB at most.
+const READ_AT_ONCE: usize = 4;
 
 /// Events for a peer, eight bytes each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,23 +37,25 @@ impl PduList {
         self.0.is_empty()
     }
 
-    fn piece(&self, from: usize) -> &[EventNum] {
-        let rest = self.0.get(from..).unwrap_or_default();
-        rest.get(..PIECE_EVENTS_MAX).unwrap_or(rest)
-    }
-
     fn read<T>(
         &self,
         reader: &Reader,
         from: usize,
         part: impl Fn((Arc<str>, Bytes)) -> T,
     ) -> Result<Piece<T>> {
-        let piece = self.piece(from);
-        let next = from + piece.len();
-        Ok(Piece {
-            items: reader.bodies(piece)?.into_iter().map(part).collect(),
-            next: (next < self.len()).then_some(next),
-        })
+        let rest = self.0.get(from..).unwrap_or_default();
+        let rest = rest.get(..PIECE_EVENTS_MAX).unwrap_or(rest);
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for nums in rest.chunks(READ_AT_ONCE) {
+            let bodies = reader.bodies(nums)?;
+            bytes += bodies.iter().map(|(_, json)| json.len()).sum::<usize>();
+            items.extend(bodies.into_iter().map(&part));
+            if bytes >= PIECE_BYTES {
+                break;
+            }
+        }
+        let next = from + items.len();
+        Ok(Piece { items, next: (next < self.len()).then_some(next) })
     }
 }
 

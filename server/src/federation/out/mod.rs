@@ -72,6 +72,7 @@ pub use questions::Asker;
 
 use super::large_bodies::LargeBodies;
 use super::limits::POLICY_PAUSE;
+use super::room_answers::RoomAnswers;
 use super::transactions::{EarlyEvents, LastAnswers};
 use crate::config::Config;
 use crate::outgoing::Outgoing;
@@ -121,6 +122,8 @@ pub struct Federation {
     pub answered: LastAnswers,
     /// Requests of other servers that take much memory.
     pub large_bodies: LargeBodies,
+    /// Answers that tell other servers of rooms.
+    pub room_answers: RoomAnswers,
 }
 
 impl Federation {
@@ -152,6 +155,7 @@ impl Federation {
             media: media::Fetching::default(),
             answered: LastAnswers::default(),
             large_bodies: LargeBodies::new(config.memory_budget_bytes),
+            room_answers: RoomAnswers::default(),
         }
     }
 }

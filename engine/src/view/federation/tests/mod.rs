@@ -3,6 +3,7 @@
 mod doors;
 mod handshakes;
 mod invites_by_address;
+mod pieces;
 mod policies;
 
 use std::sync::Arc;
@@ -458,25 +459,6 @@ fn state_is_that_before_the_event_with_its_auth_chain() {
     // The create event has nothing before it.
     let at_create = ask(&world, &state_at(&create, THERE));
     assert!(at_create.state.is_empty() && at_create.auth_chain.is_empty());
-}
-
-#[test]
-fn long_answers_come_in_pieces() {
-    let world = world("shared");
-    world.join(ROOM, BOB);
-    let mut tags: Vec<String> = Vec::new();
-    for n in 0..1_203 {
-        tags.push(world.state(ROOM, ALICE, "org.example.tag", &n.to_string(), json!({})));
-    }
-    let last = world.message(ROOM, ALICE, "last");
-    let answer = ask(&world, &state_at(&last, THERE));
-    let found = ids(&world, &answer.state);
-    assert_eq!(found.len(), answer.state.len());
-    assert!(tags.iter().all(|tag| found.contains(tag)));
-    assert_eq!(
-        ask(&world, &Pdus { list: &answer.state, from: answer.state.len() + 7 }).items,
-        Vec::<Bytes>::new()
-    );
 }
 
 /// A line of messages, the room's last events.
