@@ -508,6 +508,12 @@ impl Intake {
         others
     }
 
+    /// Whether a policy server's answer has the signature that is wanted of it.
+    pub fn is_signed(&self, wanted: &WantedSignature, answer: &JsonObject) -> bool {
+        let event = self.live.get(&wanted.event_id);
+        event.is_some_and(|event| wanted.policy.sign_checked(self.version, event, answer).is_ok())
+    }
+
     /// Whether events wait for a policy server that was to sign them, as far as it was told by the last write.
     pub fn lacks_signatures(&self) -> bool {
         !self.missing.signatures.is_empty()

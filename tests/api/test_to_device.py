@@ -24,6 +24,7 @@ def test_one_device_and_no_other(alice, bob):
     assert received(other.sync()) == []
 
 
+@pytest.mark.ours("Synapse takes any number of them")
 def test_too_many_messages_at_once_go_to_nobody(alice, bob):
     # More than a request may have.
     devices = {f"D{number}": {} for number in range(10_000)} | {bob.device_id: {"n": 1}}

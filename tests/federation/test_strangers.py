@@ -26,7 +26,7 @@ READS = [
 
 
 # More than keys are given out of at once, and more than are claimed in one write.
-TOO_MANY_DEVICES, SEVERAL_BATCHES = 10_001, 1_000
+TOO_MANY_DEVICES, SEVERAL_BATCHES = 100_001, 1_000
 ALGORITHM = "signed_curve25519"
 
 

@@ -16,7 +16,7 @@ const PAUSE_MS: u64 = HOUR_MS;
 
 /// How long the servers of a room are not told again that this one is let in by another access list, in milliseconds. Whoever may change the
 /// list at will has this server send to all of them each time.
-const ADMISSION_PAUSE_MS: u64 = 5 * 60 * 1000;
+const ADMISSION_PAUSE_MS: u64 = 60 * 1000;
 
 /// How long what a server has sent may be on its way, in milliseconds: who sends something of the room within this time after a
 /// leave may have been told of that meanwhile. Should it take longer, the server is told once more of what it knows.

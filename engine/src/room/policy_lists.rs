@@ -323,7 +323,7 @@ mod tests {
 
     fn ban(world: &World, entity: &str) -> String {
         let content = json!({"entity": entity, "recommendation": "m.ban"});
-        world.state(LIST, ALICE, "m.policy.rule.user", entity, content)
+        world.state(LIST, ALICE, "m.policy.rule.user", &format!("rule:{entity}"), content)
     }
 
     fn read_rules(world: &World) -> Arc<Rules> {

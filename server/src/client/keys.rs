@@ -186,7 +186,13 @@ pub async fn claim_here(ctx: &Context, mut devices_of_users: WantedKeys) -> Resu
     }
     let mut claimed = Keys::new();
     for claim in ClaimKeys::in_batches(&wanted) {
-        for key in ctx.engine.write(claim).await? {
+        let keys = match ctx.engine.write(claim).await {
+            Ok(keys) => keys,
+            // Those of before are given to nobody else.
+            Err(_) if !claimed.is_empty() => break,
+            Err(error) => return Err(error.into()),
+        };
+        for key in keys {
             let json = serde_json::from_slice(&key.key).map_err(ApiError::internal)?;
             let devices = claimed.entry(key.user_id).or_default();
             devices.entry(key.device_id).or_default().insert(key.name, json);

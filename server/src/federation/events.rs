@@ -6,7 +6,7 @@ use tokio::task::block_in_place;
 use warren_engine::view::federation::{EventsById, PeerEventByTimestamp, StateAnswer, StateAt};
 
 use super::lists::{self, Part};
-use super::places::Place;
+use super::room_answers::RoomPlace;
 use crate::http::{Answer, ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -16,7 +16,7 @@ endpoints! {
     GET "/_matrix/federation/v1/timestamp_to_event/{roomId}" ["unstable/org.matrix.msc3030"] Server Federation Nothing get_event_by_timestamp;
 }
 
-async fn state(call: &Call) -> Result<(Place, StateAnswer), ApiError> {
+async fn state(call: &Call) -> Result<(RoomPlace, StateAnswer), ApiError> {
     let view = StateAt {
         room_id: call.path("roomId")?.into_owned(),
         event_id: call.query_required("event_id")?.into_owned(),

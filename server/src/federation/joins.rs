@@ -6,7 +6,7 @@ use warren_engine::view::federation::{CountersignJoin, Handshake, JoinAnswer, Jo
 
 use super::handshakes::{accept, make};
 use super::lists::{self, Part};
-use super::places::Place;
+use super::room_answers::RoomPlace;
 use crate::http::{ApiError, Call, Outcome, endpoints};
 
 endpoints! {
@@ -43,16 +43,18 @@ fn parts(call: &Call, event: Bytes, answer: JoinAnswer) -> Vec<(&'static str, Pa
     ]
 }
 
-async fn join(call: &Call, omit_members: bool) -> Result<(Place, Bytes, JoinAnswer), ApiError> {
+async fn join(call: &Call, omit_members: bool) -> Result<(RoomPlace, Bytes, JoinAnswer), ApiError> {
     call.json_object()?;
-    // Who has to ask again has not joined yet.
-    let place = call.ctx.federation.room_answers.place(call).await?;
+    // Who has to ask again has not joined yet. Whoever is asked whether they may takes nobody's place meanwhile.
+    let in_line = call.ctx.federation.room_answers.in_line(call)?;
     let (room_id, event_id) = (call.path("roomId")?.into_owned(), call.path("eventId")?.into_owned());
     let server = call.origin()?.to_string();
     let countersign =
         CountersignJoin { room_id: &room_id, event_id: &event_id, pdu: call.body(), server: &server };
     let pdu = call.ctx.engine.read(&countersign)?;
     let (event, _) = accept(call, Handshake::Join, pdu).await?;
+    let place = call.ctx.federation.room_answers.next(call).await?;
+    drop(in_line);
     let view = JoinState { room_id, event_id, server, omit_members };
     // The state of a large room takes some time; other requests go to other threads meanwhile.
     let answer = tokio::task::block_in_place(|| call.ctx.engine.read(&view))?;

@@ -270,9 +270,12 @@ pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// event of it, for as long as it is not taken. Servers ask for one or two at a time, and for more when many users come in.
 pub const ROOM_ANSWERS_FOR_EACH: usize = 4;
 
+/// The same of one address, which may be that of a proxy before many servers: 32 MiB.
+pub const ROOM_ANSWERS_FOR_ADDRESS: usize = 64;
+
 /// Requests for such answers of one server that wait for a place, which take some kilobytes each, or a connection. Further ones are
-/// refused at once.
-pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 64;
+/// refused at once, which has Synapse take this server to be down; so one that asks about all its rooms at a time has to have a place.
+pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 500;
 
 /// How long a request waits for such a place. Servers give up after a minute, and need some of that for the answer.
 pub const ROOM_ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -296,11 +299,11 @@ pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often it waits so for history, of which sixteen events are asked about at once: one that signs ten a second is through with them by then.
 pub const POLICY_WAITS_MAX: usize = 3;
 
-/// How often a policy server may fail to answer about one event of the past, while it answers about others, until the event goes without
-/// its signature: all that is before it waits for that, with a minute between two questions.
+/// How often a policy server may fail on one event of the past, while it signs others, until the event goes without its signature: all
+/// that is before it waits for that.
 pub const POLICY_TRIES_MAX: u32 = 3;
 
-/// Events of the past of which it is remembered how often a policy server had no answer, some 150 bytes each.
+/// Events of the past of which it is remembered how often a policy server failed on them, some 150 bytes each.
 pub const UNANSWERED_EVENTS_MAX: usize = 10_000;
 
 /// Servers of which it is remembered that they were silent, some 100 bytes each.

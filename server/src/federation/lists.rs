@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use warren_engine::view::federation::{EventIds, PduList, Pdus, Piece};
 
-use super::places::Place;
+use super::room_answers::RoomPlace;
 use crate::context::Context;
 use crate::http::Answer;
 
@@ -23,7 +23,7 @@ pub enum Part {
 /// An object of these members, between `before` and `after`. Its place is free when it is written, or nobody is there to take it.
 pub fn answer(
     ctx: &Arc<Context>,
-    place: Place,
+    place: RoomPlace,
     before: &'static str,
     parts: Vec<(&'static str, Part)>,
     after: &'static str,
@@ -60,7 +60,7 @@ enum Text {
 
 struct Pieces {
     ctx: Arc<Context>,
-    place: Arc<Place>,
+    place: Arc<RoomPlace>,
     /// The next one last.
     texts: Vec<Text>,
 }
@@ -107,7 +107,7 @@ impl Iterator for Pieces {
 /// The text of a piece. HTTP/2 may hold it unsent when all pieces have been handed over: it has the answer's place until then.
 struct Held {
     text: Vec<u8>,
-    _place: Arc<Place>,
+    _place: Arc<RoomPlace>,
 }
 
 impl AsRef<[u8]> for Held {

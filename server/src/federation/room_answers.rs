@@ -4,19 +4,29 @@
 //! slow. Invariant: a server has only so many of them at once, from before anything is looked up for one until it is written or its
 //! connection has ended; so that whoever takes none keeps no other server from its own.
 
+use std::net::IpAddr;
+
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::limits::{
-    ROOM_ANSWER_RETRY_AFTER_MS, ROOM_ANSWER_WAIT_MAX, ROOM_ANSWERS_FOR_EACH, ROOM_ANSWERS_IN_LINE_FOR_EACH,
+    ROOM_ANSWER_RETRY_AFTER_MS, ROOM_ANSWER_WAIT_MAX, ROOM_ANSWERS_FOR_ADDRESS, ROOM_ANSWERS_FOR_EACH,
+    ROOM_ANSWERS_IN_LINE_FOR_EACH,
 };
 use super::places::{Place, Places};
 use crate::http::{ApiError, Call};
 
-/// The places of all servers, by their names. There is no limit for all together: with it, some names would keep out all others.
+/// The places of all servers, by their names and addresses. There is no limit for all together: with it, some would keep out all others.
 pub struct RoomAnswers {
     line: Places<String>,
     places: Places<String>,
+    of_addresses: Places<IpAddr>,
+}
+
+/// A place; ends when it is dropped.
+pub struct RoomPlace {
+    _of_server: Place,
+    _of_address: Place,
 }
 
 impl Default for RoomAnswers {
@@ -24,23 +34,40 @@ impl Default for RoomAnswers {
         RoomAnswers {
             line: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_IN_LINE_FOR_EACH),
             places: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_FOR_EACH),
+            of_addresses: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_FOR_ADDRESS),
         }
     }
 }
 
 impl RoomAnswers {
-    /// A place for the answer to a request of a server, in its turn.
+    /// A place in the line for one that is taken later, by [`RoomAnswers::next`].
     ///
-    /// Errors: 429 if none becomes free in time, or too many wait already.
-    pub async fn place(&self, call: &Call) -> Result<Place, ApiError> {
-        let server = call.origin()?.as_str();
-        self.take(server).await.ok_or_else(|| ApiError::limit_exceeded(ROOM_ANSWER_RETRY_AFTER_MS))
+    /// Errors: 429 if too many wait already.
+    pub fn in_line(&self, call: &Call) -> Result<Place, ApiError> {
+        self.line.try_take(Some(call.origin()?.to_string())).ok_or_else(refused)
     }
 
-    async fn take(&self, server: &str) -> Option<Place> {
-        let _in_line = self.line.try_take(Some(server.to_owned()))?;
-        timeout(ROOM_ANSWER_WAIT_MAX, self.places.take(Some(server.to_owned()))).await.ok()
+    /// A place for the answer to a request of a server, in its turn, however long that takes.
+    pub async fn next(&self, call: &Call) -> Result<RoomPlace, ApiError> {
+        Ok(self.take(call.origin()?.as_str(), call.client).await)
     }
+
+    /// The same within the time for which a server waits.
+    ///
+    /// Errors: 429 if none becomes free in time, or too many wait already.
+    pub async fn place(&self, call: &Call) -> Result<RoomPlace, ApiError> {
+        let _in_line = self.in_line(call)?;
+        timeout(ROOM_ANSWER_WAIT_MAX, self.next(call)).await.unwrap_or_else(|_| Err(refused()))
+    }
+
+    async fn take(&self, server: &str, address: Option<IpAddr>) -> RoomPlace {
+        let of_server = self.places.take(Some(server.to_owned())).await;
+        RoomPlace { _of_server: of_server, _of_address: self.of_addresses.take(address).await }
+    }
+}
+
+fn refused() -> ApiError {
+    ApiError::limit_exceeded(ROOM_ANSWER_RETRY_AFTER_MS)
 }
 
 #[cfg(test)]
@@ -49,20 +76,35 @@ mod tests {
 
     use super::*;
 
+    const SOON: Duration = Duration::from_millis(20);
+
     #[tokio::test]
     async fn who_has_all_its_places_waits_its_turn_and_keeps_nobody_from_theirs() {
         let answers = RoomAnswers::default();
         let mut held = Vec::new();
         for _ in 0..ROOM_ANSWERS_FOR_EACH {
-            held.push(answers.take("a.example").await.expect("it is free"));
+            held.push(answers.take("a.example", None).await);
         }
+        assert!(timeout(SOON, answers.take("a.example", None)).await.is_err(), "all are taken");
+        assert!(timeout(SOON, answers.take("b.example", None)).await.is_ok());
+        let (next, ()) =
+            tokio::join!(timeout(Duration::from_secs(10), answers.take("a.example", None)), async {
+                drop(held.pop());
+            });
+        assert!(next.is_ok(), "one became free");
+    }
+
+    #[tokio::test]
+    async fn many_names_of_one_address_have_no_more_than_that_may() {
+        let (answers, address) = (RoomAnswers::default(), Some(IpAddr::from([192, 0, 2, 1])));
+        let mut held = Vec::new();
+        for number in 0..ROOM_ANSWERS_FOR_ADDRESS {
+            held.push(answers.take(&format!("s{number}.example"), address).await);
+        }
+        assert!(timeout(SOON, answers.take("another.example", address)).await.is_err());
         assert!(
-            timeout(Duration::from_millis(20), answers.take("a.example")).await.is_err(),
-            "all are taken"
+            timeout(SOON, answers.take("another.example", Some(IpAddr::from([192, 0, 2, 2])))).await.is_ok()
         );
-        assert!(answers.take("b.example").await.is_some());
-        let (next, ()) = tokio::join!(answers.take("a.example"), async { drop(held.pop()) });
-        assert!(next.is_some(), "one became free");
     }
 
     #[tokio::test]
@@ -70,9 +112,9 @@ mod tests {
         let answers = RoomAnswers::default();
         let in_line = |_| answers.line.try_take(Some("a.example".to_owned()));
         let line: Vec<_> = (0..ROOM_ANSWERS_IN_LINE_FOR_EACH).map(in_line).collect();
-        assert!(line.iter().all(Option::is_some) && answers.take("a.example").await.is_none());
-        assert!(answers.take("b.example").await.is_some());
+        assert!(line.iter().all(Option::is_some) && in_line(0).is_none());
+        assert!(answers.line.try_take(Some("b.example".to_owned())).is_some());
         drop(line);
-        assert!(answers.take("a.example").await.is_some());
+        assert!(in_line(0).is_some());
     }
 }

@@ -13,9 +13,9 @@ pub const JSON_BODY_BYTES_MAX: usize = 256 * 1024;
 /// thousand rooms (about a megabyte); a hundred times an event leaves room for any client.
 pub const BULK_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Devices of users of this server that one request claims keys of: those of some thousand users in one room, whose keys other
-/// servers claim in one request. A claim of so many is some fifty writes, one after the other.
-pub const CLAIMED_DEVICES_MAX: usize = 10_000;
+/// Devices of which keys are given out at once: all of a room of some ten thousand users, for whom clients ask at once. Such a request is
+/// some megabytes, about as much as a body may have.
+pub const CLAIMED_DEVICES_MAX: usize = 100_000;
 
 /// Messages to devices in one request. Clients send 20 to 250, some all that a room takes, of some 700 bytes each, so that fewer than
 /// these have as many bytes as there may be; and all whom they are to can be written nothing else while these are looked up.

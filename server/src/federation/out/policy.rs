@@ -115,66 +115,118 @@ async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> An
     }
 }
 
-/// The same about an event of the past, for which there is time: what is not said of the event itself is no answer. History that is
-/// refused stays so, and a server that is no policy server yet, or has another key than the room says, may come to be put right.
-async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
-    match answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await {
-        Some(Ok(answer)) => Answer::PolicySignature(Some(answer)),
-        Some(Err(RemoteError::Refused { status: StatusCode::BAD_REQUEST, errcode, .. }))
-            if errcode == "M_FORBIDDEN" =>
-        {
-            Answer::PolicySignature(None)
-        }
-        _ => Answer::Nothing,
+/// What a policy server says of an event of the past.
+enum Opinion {
+    /// It has signed it, or will not.
+    Given(Option<JsonObject>),
+    /// It fails on this one.
+    Failed,
+    /// It has none now, whatever the event.
+    None,
+}
+
+/// What the policy server says of an event of the past, for which there is time: what is not said of the event itself is no answer.
+/// History that is refused stays so, and a server that is no policy server yet, or has another key than the room says, may come to be
+/// put right.
+async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Opinion {
+    if is_own(ctx, &wanted.policy) {
+        return own_opinion(ctx, event);
     }
+    match answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await {
+        Some(Ok(answer)) => Opinion::Given(Some(answer)),
+        Some(Err(RemoteError::Refused { status, errcode, .. })) if is_refusal(status, &errcode) => {
+            Opinion::Given(None)
+        }
+        Some(Err(RemoteError::Refused { status, .. }))
+            if status.is_server_error() || status == StatusCode::BAD_REQUEST =>
+        {
+            Opinion::Failed
+        }
+        Some(Err(RemoteError::Timeout | RemoteError::Unreachable(_) | RemoteError::BadAnswer(_))) => {
+            Opinion::Failed
+        }
+        _ => Opinion::None,
+    }
+}
+
+/// Whether an error says that an event is not recommended, and nothing else.
+fn is_refusal(status: StatusCode, errcode: &str) -> bool {
+    status == StatusCode::BAD_REQUEST && errcode == "M_FORBIDDEN"
 }
 
 /// Asks for a signature that an intake wants; of the past for all that it wants by now, side by side.
 pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSignature) {
-    let is_past = intake.is_history();
-    let others = if is_past { intake.other_signatures() } else { Vec::new() };
+    if intake.is_history() {
+        return ask_for_past(ctx, intake, wanted).await;
+    }
+    let Some(event) = intake.event(&wanted.event_id).cloned() else { return };
+    let answer = match is_own(ctx, &wanted.policy) {
+        true => match own_opinion(ctx, &event) {
+            Opinion::Given(answer) => Answer::PolicySignature(answer),
+            Opinion::Failed | Opinion::None => Answer::Nothing,
+        },
+        false => ask_about(ctx, &wanted, &event).await,
+    };
+    intake.answered(Question::PolicySignature(wanted), answer);
+}
+
+async fn ask_for_past(ctx: &Arc<Context>, intake: &mut Intake, first: WantedSignature) {
     let mut asks = Vec::new();
-    for wanted in std::iter::once(wanted).chain(others) {
+    for wanted in std::iter::once(first).chain(intake.other_signatures()) {
         let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
         let ctx = ctx.clone();
         asks.push(async move {
-            let answer = match is_past {
-                _ if is_own(&ctx, &wanted.policy) => own_answer(&ctx, &event),
-                true => ask_about_past(&ctx, &wanted, &event).await,
-                false => ask_about(&ctx, &wanted, &event).await,
-            };
-            (wanted, answer)
+            let opinion = ask_about_past(&ctx, &wanted, &event).await;
+            (wanted, opinion)
         });
     }
-    let mut answers = worker::side_by_side(ctx, asks).await;
-    if is_past {
-        go_without(ctx, &mut answers);
+    let mut opinions = worker::side_by_side(ctx, asks).await;
+    for (wanted, opinion) in &mut opinions {
+        check(intake, wanted, opinion);
     }
-    for (wanted, answer) in answers {
+    go_without(ctx, intake, &mut opinions).await;
+    for (wanted, opinion) in opinions {
+        let answer = match opinion {
+            Opinion::Given(answer) => Answer::PolicySignature(answer),
+            Opinion::Failed | Opinion::None => Answer::Nothing,
+        };
         intake.answered(Question::PolicySignature(wanted), answer);
     }
 }
 
-/// Takes those for refused that the policy server has no answer about, time and again, though it signs others.
-fn go_without(ctx: &Context, answers: &mut [(WantedSignature, Answer)]) {
-    let unanswered = &ctx.federation.unanswered;
-    for (wanted, answer) in answers {
-        if matches!(answer, Answer::Nothing)
-            && unanswered.is_signing(&wanted.policy.name, Instant::now())
-            && unanswered.is_over(&wanted.event_id)
-        {
-            *answer = Answer::PolicySignature(None);
-        }
+/// A signature that does not hold is a failure.
+fn check(intake: &Intake, wanted: &WantedSignature, opinion: &mut Opinion) {
+    if matches!(opinion, Opinion::Given(Some(answer)) if !intake.is_signed(wanted, answer)) {
+        *opinion = Opinion::Failed;
     }
 }
 
-/// The answer where the policy server is this one.
-fn own_answer(ctx: &Context, event: &Bytes) -> Answer {
+/// Of the events on which the policy server fails, while it signs others of the same turn, the first, before which all that is further back
+/// waits, is asked about once more alone, since what makes the server fall takes along what it is asked beside. If that happens time and
+/// again the event goes without.
+async fn go_without(ctx: &Context, intake: &Intake, opinions: &mut [(WantedSignature, Opinion)]) {
+    if !opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Given(Some(_)))) {
+        return;
+    }
+    let mut failed = opinions.iter_mut().filter(|(_, opinion)| matches!(opinion, Opinion::Failed));
+    let Some((wanted, opinion)) = failed.next() else { return };
+    let Some(event) = intake.event(&wanted.event_id).cloned() else { return };
+    *opinion = ask_about_past(ctx, wanted, &event).await;
+    check(intake, wanted, opinion);
+    if matches!(opinion, Opinion::Failed)
+        && ctx.federation.unanswered.is_over(&wanted.event_id, Instant::now())
+    {
+        *opinion = Opinion::Given(None);
+    }
+}
+
+/// What this server says of an event where it is the policy server.
+fn own_opinion(ctx: &Context, event: &Bytes) -> Opinion {
     match opinion(ctx, event) {
-        Ok(signatures) => Answer::PolicySignature(Some(signatures)),
+        Ok(signatures) => Opinion::Given(Some(signatures)),
         // A fault of ours says nothing of the event.
-        Err(error) if error.status.is_server_error() => Answer::Nothing,
-        Err(_) => Answer::PolicySignature(None),
+        Err(error) if error.status.is_server_error() => Opinion::None,
+        Err(_) => Opinion::Given(None),
     }
 }
 
@@ -230,9 +282,6 @@ async fn ask(
         Err(_) => "unreachable",
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
-    if answer.is_ok() {
-        ctx.federation.unanswered.note_signing(&policy.name, Instant::now());
-    }
     // What had no place says nothing of the server.
     if !matches!(answer, Err(RemoteError::NoPlace)) {
         let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));

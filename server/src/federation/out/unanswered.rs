@@ -1,57 +1,33 @@
-//! Events of the past about which their room's policy server has no answer, though it answers about others: whoever makes it fail on an
-//! event would else close all history that is before it.
+//! Events of the past on which their room's policy server fails, though it signs others: whoever finds one that it fails on would else
+//! close all history that is before it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::federation::limits::{POLICY_TRIES_MAX, SILENT_SERVERS_MAX, UNANSWERED_EVENTS_MAX};
+use crate::federation::limits::{POLICY_PAUSE, POLICY_TRIES_MAX, UNANSWERED_EVENTS_MAX};
 
-/// For how long a policy server that has signed something is taken to be there.
-const SIGNING_TIME: Duration = Duration::from_secs(10 * 60);
-
-/// See the module.
+/// How often each was asked about in vain, and when that last counted.
 #[derive(Default)]
-pub struct Unanswered {
-    /// How often each event was asked about in vain.
-    tries: Mutex<HashMap<Arc<str>, u32>>,
-    /// When policy servers last signed something.
-    signing: Mutex<HashMap<String, Instant>>,
-}
+pub struct Unanswered(Mutex<HashMap<Arc<str>, (u32, Instant)>>);
 
 impl Unanswered {
-    /// The policy server has signed something.
-    pub fn note_signing(&self, policy_server: &str, now: Instant) {
-        let mut signing = self.signing.lock();
-        if signing.len() >= SILENT_SERVERS_MAX && !signing.contains_key(policy_server) {
-            // Others are taken to be there when they sign next.
-            signing.clear();
-        }
-        signing.insert(policy_server.to_owned(), now);
-    }
-
-    /// Whether it has lately.
-    pub fn is_signing(&self, policy_server: &str, now: Instant) -> bool {
-        let signing = self.signing.lock();
-        signing.get(policy_server).is_some_and(|at| now.duration_since(*at) < SIGNING_TIME)
-    }
-
-    /// A policy server that signs others had no answer about the event. Returns whether it was asked often enough.
-    pub fn is_over(&self, event_id: &Arc<str>) -> bool {
-        let mut events = self.tries.lock();
+    /// The policy server has failed on the event, and signed another at the same time. Returns whether it did so often enough; what
+    /// comes soon after the last time is the same failure.
+    pub fn is_over(&self, event_id: &Arc<str>, now: Instant) -> bool {
+        let mut events = self.0.lock();
         if events.len() >= UNANSWERED_EVENTS_MAX && !events.contains_key(event_id) {
             // They are asked about a few times more.
             events.clear();
         }
-        let tries = events.entry(event_id.clone()).or_default();
-        *tries += 1;
-        let is_over = *tries >= POLICY_TRIES_MAX;
-        if is_over {
-            events.remove(event_id);
+        let (tries, last) = events.get(event_id).copied().unwrap_or((0, now));
+        if tries > 0 && now.duration_since(last) < POLICY_PAUSE {
+            return false;
         }
-        is_over
+        events.insert(event_id.clone(), (tries + 1, now));
+        tries + 1 >= POLICY_TRIES_MAX
     }
 }
 
@@ -60,26 +36,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_server_is_there_that_has_signed_lately() {
-        let (unanswered, now) = (Unanswered::default(), Instant::now());
-        assert!(!unanswered.is_signing("policy.test", now));
-        unanswered.note_signing("policy.test", now);
-        assert!(unanswered.is_signing("policy.test", now + SIGNING_TIME / 2));
-        assert!(!unanswered.is_signing("policy.test", now + SIGNING_TIME));
-    }
-
-    #[test]
-    fn an_event_is_asked_about_a_few_times_and_few_are_remembered() {
-        let unanswered = Unanswered::default();
-        let told =
-            |name: &str| (0..POLICY_TRIES_MAX).map(|_| unanswered.is_over(&name.into())).collect::<Vec<_>>();
-        let mut expected = vec![false; POLICY_TRIES_MAX as usize];
-        expected[POLICY_TRIES_MAX as usize - 1] = true;
-        assert_eq!(told("$one"), expected);
-        assert_eq!(told("$one"), expected, "it is forgotten");
-        for number in 0..2 * UNANSWERED_EVENTS_MAX {
-            unanswered.is_over(&format!("${number}").into());
+    fn an_event_is_asked_about_a_few_times_with_pauses_and_few_are_remembered() {
+        let (unanswered, begun) = (Unanswered::default(), Instant::now());
+        for pauses in 0..POLICY_TRIES_MAX {
+            let now = begun + pauses * POLICY_PAUSE;
+            assert_eq!(unanswered.is_over(&"$one".into(), now), pauses + 1 == POLICY_TRIES_MAX);
+            assert!(!unanswered.is_over(&"$one".into(), now + POLICY_PAUSE / 2), "it is the same failure");
         }
-        assert!(unanswered.tries.lock().len() <= UNANSWERED_EVENTS_MAX);
+        for number in 0..2 * UNANSWERED_EVENTS_MAX {
+            unanswered.is_over(&format!("${number}").into(), begun);
+        }
+        assert!(unanswered.0.lock().len() <= UNANSWERED_EVENTS_MAX);
     }
 }
