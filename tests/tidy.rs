@@ -81,6 +81,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("engine", "account::Erasures", "who is to be forgotten is in a table of the engine's"),
     ("engine", "outbox::OutgoingNews", "the wait for what is to be sent is the engine's to give out"),
     ("engine", "outbox::Waiting", "the table of servers for which something waits is the engine's"),
+    ("engine", "outbox::Admissions", "the table of rooms that let this server in again is the engine's"),
     ("engine", "outbox::Reminders", "the table of servers that were reminded of a leave is the engine's"),
     ("outbox", "engine::Shared", "who waits for news of what is to be sent keeps the engine's table alive"),
     ("outbox", "room::company", "what is queued of users is kept for as long as their rooms have the server"),

@@ -27,7 +27,7 @@ use crate::{
     },
     error::Missing,
     room::{
-        policy::WantedSignature,
+        policy::{PolicyServer, WantedSignature},
         receive::{GivenState, KeptPlaces, Outcome, PassedBy, Within},
     },
 };
@@ -512,6 +512,14 @@ impl Intake {
     pub fn is_signed(&self, wanted: &WantedSignature, answer: &JsonObject) -> bool {
         let event = self.live.get(&wanted.event_id);
         event.is_some_and(|event| wanted.policy.sign_checked(self.version, event, answer).is_ok())
+    }
+
+    /// An event at hand that a policy server has signed before, as JSON, by which it can be seen whether it signs.
+    pub fn signed_before(&self, policy: &PolicyServer) -> Option<(WantedSignature, Bytes)> {
+        let signed = |pdu: &Arc<Pdu>| policy.has_signed(self.version, pdu).unwrap_or_default();
+        let (event_id, checked) = self.live.iter().find(|(_, checked)| signed(checked.pdu()))?;
+        let wanted = WantedSignature { event_id: event_id.clone(), policy: policy.clone() };
+        Some((wanted, checked.pdu().json.clone()))
     }
 
     /// Whether events wait for a policy server that was to sign them, as far as it was told by the last write.

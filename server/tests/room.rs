@@ -30,7 +30,8 @@ fn run(data_dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }
 
-/// Starts a command and interrupts it as soon as it tells how far it is. Returns its exit code: it may have been quicker.
+/// Starts a command and interrupts it as soon as it tells how far it is. Returns its exit code: it may have been quicker, or not have
+/// begun to look for that, which ends it as well.
 fn interrupted(data_dir: &Path, arguments: &[&str]) -> Option<i32> {
     let mut process = warren(data_dir, arguments).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut told = BufReader::new(process.stderr.take().expect("what it tells is piped"));
@@ -123,7 +124,7 @@ fn history_and_rooms_are_removed_from_the_disk() {
     let (code, told) = run(data_dir, &purge);
     assert!(code == Some(1) && told.contains("--force"), "{told}");
     let purge = ["room", "purge", "--force", &room_id];
-    if interrupted(data_dir, &purge) == Some(1) {
+    if interrupted(data_dir, &purge) != Some(0) {
         let (code, told) = run(data_dir, &purge);
         // Whatever was left is done, or all was removed and only the disk was being given back.
         assert!(code == Some(0) || told.contains("there is no room"), "{told}");

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from harness.client import Client, bodies, timeline
+from harness.clock import Clock
 from harness.events import id_of, redacted
 from harness.participant import path
 from harness.peer import verify
@@ -14,11 +15,14 @@ from harness.policies import POLICY_KEY, SIGN, signs
 from harness.rooms import everything, via
 from harness.senders import room_messages
 from harness.server import sound
+from harness.waiting import until
 
 # As long as a client waits, and then some.
 SECONDS_MAX = 20
 # More than another server gives at once.
 MANY = 120
+# For which a gap is left alone, and more.
+PAUSE_SECONDS = 31
 # Events that are asked about at a time.
 AT_ONCE = 16
 
@@ -189,3 +193,48 @@ def test_a_policy_server_that_fails_is_not_asked_for_each_page(server, alice, po
     for _ in range(3):
         assert bodies(room_messages(alice, copy.room_id)) == []
     assert 0 < len(policy.asked(SIGN)) <= AT_ONCE
+
+
+# What the policy server does with one event, though it signs others.
+FAILURES = {
+    "it fails": lambda _policy, _released: (500, {}),
+    "it hangs": lambda _policy, released: released.wait(SECONDS_MAX * 3) and (500, {}),
+    "something before it forbids it": lambda _policy, _released: (403, {}),
+    "it signs wrongly": lambda policy, _released: (200, {policy.name: {POLICY_KEY: "A" * 86}}),
+}
+
+
+@pytest.mark.parametrize("others_are_signed", [True, False])
+@pytest.mark.parametrize("how", FAILURES)
+def test_an_event_that_it_fails_on_time_and_again_closes_nothing(
+    network, tmp_path, policy, released, how, others_are_signed
+):
+    """Whoever finds one would else take all that was said before it from those who come later."""
+    clock, server = Clock(tmp_path), network.server(tmp_path)
+    server.environment = clock.environment
+    sign = policy.answers[SIGN]
+
+    def answer(request):
+        is_bad = json.loads(request.body)["content"].get("body") == "bad"
+        return FAILURES[how](policy, released) if is_bad else sign(request)
+
+    policy.answers[SIGN] = answer
+    with sound(server):
+        alice, copy = Client(server.base_url).register("alice"), policy.create()
+        if others_are_signed:
+            use(policy, copy)
+            say_signed(policy, copy, "first")
+            say(policy, copy, "bad")
+            say_signed(policy, copy, "last")
+        else:
+            say(policy, copy, "first", "bad", "last")
+            use(policy, copy)
+        alice.join(copy.room_id, query=via(policy))
+        assert bodies(alice.messages(copy.room_id, limit=100)["chunk"]) == ["last"]
+
+        def is_all_told():
+            clock.passes(PAUSE_SECONDS)
+            return bodies(room_messages(alice, copy.room_id)) == ["first", "last"]
+
+        until(is_all_told, SECONDS_MAX * 6)
+        released.set()

@@ -76,7 +76,8 @@ impl PolicyServer {
         Some(Self { name, public_key: decode_base64(public_key).unwrap_or_default() })
     }
 
-    fn has_signed(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
+    /// Whether it has signed the event, by the key that the room says.
+    pub(crate) fn has_signed(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
         match pdu.verify_signature(version, &self.name, KEY_ID, &self.public_key) {
             Ok(()) => Ok(true),
             Err(SignatureError::Missing | SignatureError::Wrong) => Ok(false),

@@ -46,14 +46,14 @@ fn parts(call: &Call, event: Bytes, answer: JoinAnswer) -> Vec<(&'static str, Pa
 async fn join(call: &Call, omit_members: bool) -> Result<(RoomPlace, Bytes, JoinAnswer), ApiError> {
     call.json_object()?;
     // Who has to ask again has not joined yet. Whoever is asked whether they may takes nobody's place meanwhile.
-    let in_line = call.ctx.federation.room_answers.in_line(call)?;
+    let in_line = call.ctx.federation.room_answers.before_join(call)?;
     let (room_id, event_id) = (call.path("roomId")?.into_owned(), call.path("eventId")?.into_owned());
     let server = call.origin()?.to_string();
     let countersign =
         CountersignJoin { room_id: &room_id, event_id: &event_id, pdu: call.body(), server: &server };
     let pdu = call.ctx.engine.read(&countersign)?;
     let (event, _) = accept(call, Handshake::Join, pdu).await?;
-    let place = call.ctx.federation.room_answers.next(call).await?;
+    let place = call.ctx.federation.room_answers.after_join(call).await?;
     drop(in_line);
     let view = JoinState { room_id, event_id, server, omit_members };
     // The state of a large room takes some time; other requests go to other threads meanwhile.

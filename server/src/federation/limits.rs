@@ -277,6 +277,12 @@ pub const ROOM_ANSWERS_FOR_ADDRESS: usize = 64;
 /// refused at once, which has Synapse take this server to be down; so one that asks about all its rooms at a time has to have a place.
 pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 500;
 
+/// The same of requests to come in. They are kept whole while they wait, some 300 kB each.
+pub const JOINS_IN_LINE_FOR_EACH: usize = 64;
+
+/// How long one that was let in waits to be told the room's state. It may ask for it anew.
+pub const JOIN_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2 * 60);
+
 /// How long a request waits for such a place. Servers give up after a minute, and need some of that for the answer.
 pub const ROOM_ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -302,6 +308,12 @@ pub const POLICY_WAITS_MAX: usize = 3;
 /// How often a policy server may fail on one event of the past, while it signs others, until the event goes without its signature: all
 /// that is before it waits for that.
 pub const POLICY_TRIES_MAX: u32 = 3;
+
+/// Of how many events of those that it is asked about at once that is looked into each time, one after the other.
+pub const POLICY_FAILURES_AT_ONCE: usize = 4;
+
+/// How long it is left alone before each, as what it failed by may have been that it was asked so much.
+pub const POLICY_BREATH: Duration = Duration::from_secs(1);
 
 /// Events of the past of which it is remembered how often a policy server failed on them, some 150 bytes each.
 pub const UNANSWERED_EVENTS_MAX: usize = 10_000;

@@ -10,15 +10,17 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::limits::{
-    ROOM_ANSWER_RETRY_AFTER_MS, ROOM_ANSWER_WAIT_MAX, ROOM_ANSWERS_FOR_ADDRESS, ROOM_ANSWERS_FOR_EACH,
-    ROOM_ANSWERS_IN_LINE_FOR_EACH,
+    JOIN_ANSWER_WAIT_MAX, JOINS_IN_LINE_FOR_EACH, ROOM_ANSWER_RETRY_AFTER_MS, ROOM_ANSWER_WAIT_MAX,
+    ROOM_ANSWERS_FOR_ADDRESS, ROOM_ANSWERS_FOR_EACH, ROOM_ANSWERS_IN_LINE_FOR_EACH,
 };
 use super::places::{Place, Places};
+use crate::http::peer::owner;
 use crate::http::{ApiError, Call};
 
 /// The places of all servers, by their names and addresses. There is no limit for all together: with it, some would keep out all others.
 pub struct RoomAnswers {
     line: Places<String>,
+    line_of_joins: Places<String>,
     places: Places<String>,
     of_addresses: Places<IpAddr>,
 }
@@ -33,6 +35,7 @@ impl Default for RoomAnswers {
     fn default() -> RoomAnswers {
         RoomAnswers {
             line: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_IN_LINE_FOR_EACH),
+            line_of_joins: Places::new(Semaphore::MAX_PERMITS, JOINS_IN_LINE_FOR_EACH),
             places: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_FOR_EACH),
             of_addresses: Places::new(Semaphore::MAX_PERMITS, ROOM_ANSWERS_FOR_ADDRESS),
         }
@@ -40,29 +43,33 @@ impl Default for RoomAnswers {
 }
 
 impl RoomAnswers {
-    /// A place in the line for one that is taken later, by [`RoomAnswers::next`].
+    /// A place in the line of those who come in, for one that is taken later, by [`RoomAnswers::after_join`].
     ///
     /// Errors: 429 if too many wait already.
-    pub fn in_line(&self, call: &Call) -> Result<Place, ApiError> {
-        self.line.try_take(Some(call.origin()?.to_string())).ok_or_else(refused)
+    pub fn before_join(&self, call: &Call) -> Result<Place, ApiError> {
+        self.line_of_joins.try_take(Some(call.origin()?.to_string())).ok_or_else(refused)
     }
 
-    /// A place for the answer to a request of a server, in its turn, however long that takes.
-    pub async fn next(&self, call: &Call) -> Result<RoomPlace, ApiError> {
-        Ok(self.take(call.origin()?.as_str(), call.client).await)
-    }
-
-    /// The same within the time for which a server waits.
+    /// A place for the answer to a server that was let in, in its turn.
     ///
-    /// Errors: 429 if none becomes free in time, or too many wait already.
+    /// Errors: 429 if none becomes free for long. It is let in all the same, and told when it asks again.
+    pub async fn after_join(&self, call: &Call) -> Result<RoomPlace, ApiError> {
+        let taking = self.take(call.origin()?.as_str(), call.client);
+        timeout(JOIN_ANSWER_WAIT_MAX, taking).await.map_err(|_| refused())
+    }
+
+    /// A place for the answer to a request of a server, in its turn.
+    ///
+    /// Errors: 429 if none becomes free in the time for which a server waits, or too many wait already.
     pub async fn place(&self, call: &Call) -> Result<RoomPlace, ApiError> {
-        let _in_line = self.in_line(call)?;
-        timeout(ROOM_ANSWER_WAIT_MAX, self.next(call)).await.unwrap_or_else(|_| Err(refused()))
+        let server = call.origin()?.as_str();
+        let _in_line = self.line.try_take(Some(server.to_owned())).ok_or_else(refused)?;
+        timeout(ROOM_ANSWER_WAIT_MAX, self.take(server, call.client)).await.map_err(|_| refused())
     }
 
     async fn take(&self, server: &str, address: Option<IpAddr>) -> RoomPlace {
         let of_server = self.places.take(Some(server.to_owned())).await;
-        RoomPlace { _of_server: of_server, _of_address: self.of_addresses.take(address).await }
+        RoomPlace { _of_server: of_server, _of_address: self.of_addresses.take(address.map(owner)).await }
     }
 }
 
@@ -96,12 +103,13 @@ mod tests {
 
     #[tokio::test]
     async fn many_names_of_one_address_have_no_more_than_that_may() {
-        let (answers, address) = (RoomAnswers::default(), Some(IpAddr::from([192, 0, 2, 1])));
+        let (answers, network) = (RoomAnswers::default(), "2001:db8::");
+        let address = |number: usize| format!("{network}{number:x}").parse().ok();
         let mut held = Vec::new();
         for number in 0..ROOM_ANSWERS_FOR_ADDRESS {
-            held.push(answers.take(&format!("s{number}.example"), address).await);
+            held.push(answers.take(&format!("s{number}.example"), address(number)).await);
         }
-        assert!(timeout(SOON, answers.take("another.example", address)).await.is_err());
+        assert!(timeout(SOON, answers.take("another.example", address(0xffff))).await.is_err());
         assert!(
             timeout(SOON, answers.take("another.example", Some(IpAddr::from([192, 0, 2, 2])))).await.is_ok()
         );

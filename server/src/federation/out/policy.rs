@@ -26,7 +26,8 @@ use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    POLICY_BYTES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
+    POLICY_BREATH, POLICY_BYTES_MAX, POLICY_FAILURES_AT_ONCE, POLICY_TIME_MAX, POLICY_WAIT_MAX,
+    POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
 };
 use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
@@ -132,16 +133,17 @@ async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) 
     if is_own(ctx, &wanted.policy) {
         return own_opinion(ctx, event);
     }
-    match answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await {
+    opinion_of(answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await)
+}
+
+fn opinion_of(answer: Option<Result<JsonObject, RemoteError>>) -> Opinion {
+    match answer {
         Some(Ok(answer)) => Opinion::Given(Some(answer)),
-        Some(Err(RemoteError::Refused { status, errcode, .. })) if is_refusal(status, &errcode) => {
-            Opinion::Given(None)
-        }
-        Some(Err(RemoteError::Refused { status, .. }))
-            if status.is_server_error() || status == StatusCode::BAD_REQUEST =>
-        {
-            Opinion::Failed
-        }
+        Some(Err(RemoteError::Refused { status, errcode, .. })) => match status {
+            status if is_refusal(status, &errcode) => Opinion::Given(None),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Opinion::None,
+            _ => Opinion::Failed,
+        },
         Some(Err(RemoteError::Timeout | RemoteError::Unreachable(_) | RemoteError::BadAnswer(_))) => {
             Opinion::Failed
         }
@@ -201,23 +203,44 @@ fn check(intake: &Intake, wanted: &WantedSignature, opinion: &mut Opinion) {
     }
 }
 
-/// Of the events on which the policy server fails, while it signs others of the same turn, the first, before which all that is further back
-/// waits, is asked about once more alone, since what makes the server fall takes along what it is asked beside. If that happens time and
-/// again the event goes without.
+/// Of the events on which the policy server fails, while it signs others, the first, before which all that is further back waits, are asked
+/// about once more, each alone, since what makes the server fall takes along what it is asked beside. If that happens time and again the
+/// event goes without.
 async fn go_without(ctx: &Context, intake: &Intake, opinions: &mut [(WantedSignature, Opinion)]) {
-    if !opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Given(Some(_)))) {
+    let has_failed = opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Failed));
+    if !has_failed || !is_signing(ctx, intake, opinions).await {
         return;
     }
-    let mut failed = opinions.iter_mut().filter(|(_, opinion)| matches!(opinion, Opinion::Failed));
-    let Some((wanted, opinion)) = failed.next() else { return };
-    let Some(event) = intake.event(&wanted.event_id).cloned() else { return };
-    *opinion = ask_about_past(ctx, wanted, &event).await;
-    check(intake, wanted, opinion);
-    if matches!(opinion, Opinion::Failed)
-        && ctx.federation.unanswered.is_over(&wanted.event_id, Instant::now())
-    {
-        *opinion = Opinion::Given(None);
+    let failed = opinions.iter_mut().filter(|(_, opinion)| matches!(opinion, Opinion::Failed));
+    for (wanted, opinion) in failed.take(POLICY_FAILURES_AT_ONCE) {
+        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
+        sleep(POLICY_BREATH).await;
+        *opinion = opinion_of(Some(ask(ctx, &wanted.policy, &event, None).await));
+        check(intake, wanted, opinion);
+        if !matches!(opinion, Opinion::Failed) {
+            continue;
+        }
+        // That is about this event; it is there for others.
+        if let Ok(server) = ServerName::parse(&wanted.policy.name) {
+            ctx.federation.silent_policy_servers.note(&server, false);
+        }
+        if ctx.federation.unanswered.is_over(wanted, Instant::now()) {
+            *opinion = Opinion::Given(None);
+        }
     }
+}
+
+/// Whether the policy server is there and signs by the key that the room says: another event that it was asked about just now, or else
+/// one that it has signed before.
+async fn is_signing(ctx: &Context, intake: &Intake, opinions: &[(WantedSignature, Opinion)]) -> bool {
+    if opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Given(Some(_)))) {
+        return true;
+    }
+    let Some((failed, _)) = opinions.first() else { return false };
+    let Some((wanted, event)) = intake.signed_before(&failed.policy) else { return false };
+    let mut opinion = opinion_of(Some(ask(ctx, &wanted.policy, &event, None).await));
+    check(intake, &wanted, &mut opinion);
+    matches!(opinion, Opinion::Given(Some(_)))
 }
 
 /// What this server says of an event where it is the policy server.
