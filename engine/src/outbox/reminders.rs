@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    core::num::{RoomNum, TextNum},
+    core::num::{EventNum, RoomNum, TextNum},
     store::{Cache, HOUR_MS},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 /// told, and whoever sends what they like has this one write no more than a row in that time.
 const PAUSE_MS: u64 = HOUR_MS;
 
-/// How long the servers of a room are not told again that this one is let in by another access list, in milliseconds. Whoever may change the
+/// How long the servers of a room are not told the same again since this one is let in by another access list, in milliseconds. Whoever may change the
 /// list at will has this server send to all of them each time.
 const ADMISSION_PAUSE_MS: u64 = 60 * 1000;
 
@@ -59,8 +59,18 @@ impl Reminders {
     }
 }
 
-/// Rooms whose servers were told again of what users of this one did, since the room lets it in again: by which access list, and when.
-pub(crate) struct Admissions(Cache<RoomNum, (Arc<str>, u64)>);
+/// What the servers of a room were told again that users of this one did last, since the room lets it in again.
+struct Admission {
+    /// The access list by which it does.
+    list: Arc<str>,
+    /// The newest of that.
+    newest: EventNum,
+    /// When, in milliseconds since the epoch.
+    told_ms: u64,
+}
+
+/// The last admissions of rooms.
+pub(crate) struct Admissions(Cache<RoomNum, Admission>);
 
 impl Default for Admissions {
     fn default() -> Self {
@@ -69,14 +79,16 @@ impl Default for Admissions {
 }
 
 impl Admissions {
-    /// Whether they are to be told by this access list, which is then noted. They are if the same command is run once more.
-    pub fn begin(&self, room: RoomNum, list: &Arc<str>, now_ms: u64) -> bool {
+    /// Whether they are to be told, which is then noted: not of the same again so soon by another list. They are if the same command is
+    /// run once more.
+    pub fn begin(&self, room: RoomNum, list: &Arc<str>, newest: EventNum, now_ms: u64) -> bool {
         let is_soon = self.0.get(&room).is_some_and(|last| {
-            let (of, told_ms) = &*last;
-            of != list && now_ms.abs_diff(*told_ms) < ADMISSION_PAUSE_MS
+            let is_recent = now_ms.abs_diff(last.told_ms) < ADMISSION_PAUSE_MS;
+            last.newest == newest && last.list != *list && is_recent
         });
         if !is_soon {
-            self.0.replace(room, Arc::new((list.clone(), now_ms)), WEIGHT);
+            let admission = Admission { list: list.clone(), newest, told_ms: now_ms };
+            self.0.replace(room, Arc::new(admission), WEIGHT);
         }
         !is_soon
     }

@@ -108,8 +108,8 @@ pub(crate) fn tell_again(tx: &mut Tx, room: &RoomCtx, before: NodeId) -> Result<
     let mut ends = untold::own_ends(tx, room)?;
     // What is said in this very batch has no place yet, and goes out with it.
     ends.retain(|event| event.pos() < StreamPos::MAX);
-    let now_ms = tx.shared.clock.now_ms();
-    if ends.is_empty() || !tx.shared.admissions.begin(room.num, &list, now_ms) {
+    let (now_ms, newest) = (tx.shared.clock.now_ms(), ends.last().map(|event| event.num));
+    if !newest.is_some_and(|newest| tx.shared.admissions.begin(room.num, &list, newest, now_ms)) {
         return Ok(());
     }
     for server in tx.counted_or_supposed_servers(room.num)? {

@@ -86,6 +86,32 @@ fn it_waits_for_a_server_once_however_often_the_list_changes() {
     assert_eq!(told(&scene, THERE), ["unheard"]);
 }
 
+/// The same is told again once in a minute; what was said since, each time.
+#[test]
+fn who_changes_the_list_at_will_has_nobody_told_the_same_each_time() {
+    let (scene, deny) = shut_out();
+    scene.world.message(ROOM, ALICE, "unheard");
+    told(&scene, THERE);
+    let (mut last, mut depth) = (deny.event_id.clone(), 41);
+    let mut flip = || {
+        let admit = list(&scene, &[], &[&last], depth);
+        let deny = list(&scene, &["here.example"], &[&admit.event_id], depth + 1);
+        assert!(accepted(&scene.receive(&[&admit])));
+        let heard = told(&scene, THERE);
+        assert!(accepted(&scene.receive(&[&deny])));
+        (last, depth) = (deny.event_id.clone(), depth + 2);
+        heard
+    };
+    assert_eq!(flip(), ["unheard"]);
+    assert!(flip().is_empty());
+    scene.world.message(ROOM, ALICE, "unheard as well");
+    told(&scene, THERE);
+    assert_eq!(flip(), ["unheard as well"]);
+    assert!(flip().is_empty());
+    scene.world.pass_ms(60_000);
+    assert_eq!(flip(), ["unheard as well"]);
+}
+
 #[test]
 fn a_list_that_a_user_here_changed_in_vain_was_never_theirs() {
     let (scene, deny) = shut_out();
