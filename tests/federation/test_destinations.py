@@ -186,34 +186,37 @@ def test_messages_to_devices_are_counted_that_wait_for_a_server(network, tmp_pat
         alice = Client(server.base_url).register("alice")
         room, user = room_with(alice, server, resident)
 
-        def waiting():
-            """What is told of the server: how many messages wait for it, and how many rooms."""
+        names = ["messages_waiting", "rooms_waiting"]
+
+        def shown():
+            return [told(metrics, f"warren_federation_destination_{name}").get((resident.name,)) for name in names]
+
+        def until_waiting(*expected):
+            """Until it is told how many messages wait for the server, and how many rooms, which is noted a moment after it is so."""
+            until(lambda: shown() == [*expected])
             status = status_of(admin, resident)
             (listed,) = asked(admin, ADMIN)["destinations"]
-            names = ["messages_waiting", "rooms_waiting"]
-            shown = [told(metrics, f"warren_federation_destination_{name}").get((resident.name,)) for name in names]
-            assert [listed[name] for name in names] == [status[name] for name in names] == shown
-            return shown
+            assert [listed[name] for name in names] == [status[name] for name in names] == [*expected]
 
         resident.is_failing = True
         send_to_device(alice, {user: {"BOB": {"n": 0}}})
         until_failing(admin, resident)
         # Alice's devices, of which the server was to be told as it came in, are no messages.
-        assert waiting() == [1, 0]
+        until_waiting(1, 0)
         for number in range(1, 4):
             send_to_device(alice, {user: {"BOB": {"n": number}, "*": {"n": number}}})
-            assert waiting() == [1 + number, 0]
+            until_waiting(1 + number, 0)
         alice.send(room, "hello")
-        assert waiting() == [4, 1]
+        until_waiting(4, 1)
         # They are counted after a restart, too.
         server.restart()
-        assert waiting() == [4, 1]
+        until_waiting(4, 1)
         resident.is_failing = False
         # It is tried again at once when it is heard from.
         assert resident.send(server, "GET", "/_matrix/federation/v1/publicRooms")[0] == 200
         resident.until(lambda: len(resident.edus("m.direct_to_device")) == 4)
         until(lambda: status_of(admin, resident)["messages_waiting"] == 0 and resident.bodies == ["hello"])
-        until(lambda: waiting() == [0, 0])
+        until_waiting(0, 0)
 
 
 def test_a_server_is_well_again_when_it_takes_what_is_not_kept(warren, alice, admin, resident):
