@@ -6,6 +6,7 @@ import pytest
 
 from harness.metrics import Counting
 from harness.participant import Participant
+from harness.policies import signs
 from harness.server import free_port, sound
 from harness.withholding import Hasty
 
@@ -61,6 +62,12 @@ def resident_kind():
 def resident(until_over, resident_kind):
     """A peer whose users come into rooms."""
     return until_over(resident_kind)
+
+
+@pytest.fixture
+def policy(resident):
+    """A resident that is a policy server: it signs what does not say spam."""
+    return signs(resident)
 
 
 @pytest.fixture

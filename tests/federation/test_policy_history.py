@@ -11,7 +11,7 @@ from harness.clock import Clock
 from harness.events import id_of, redacted
 from harness.participant import path
 from harness.peer import verify
-from harness.policies import POLICY_KEY, SIGN, signs
+from harness.policies import POLICY_KEY, SIGN
 from harness.rooms import everything, via
 from harness.senders import room_messages
 from harness.server import sound
@@ -25,12 +25,6 @@ MANY = 120
 PAUSE_SECONDS = 31
 # Events that are asked about at a time.
 AT_ONCE = 16
-
-
-@pytest.fixture
-def policy(resident):
-    """A resident that is a policy server: it signs what does not say spam."""
-    return signs(resident)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from harness.client import Client, address, bodies, timeline, unique
 from harness.events import id_of, redacted
 from harness.participant import Participant, path
 from harness.peer import Key, verify
-from harness.policies import FILE, POLICY_KEY, SIGN, enable, signs
+from harness.policies import FILE, POLICY_KEY, SIGN, enable
 from harness.rooms import joined_members, see, state_ids
 from harness.senders import room_messages
 from harness.waiting import until
@@ -22,12 +22,6 @@ SECONDS_MAX = 9
 GUESTS = 55
 # With sixty questions at a time they would take two pauses of more than a minute together.
 MISSED = 130
-
-
-@pytest.fixture
-def policy(resident):
-    """A resident that is a policy server: it signs what does not say spam."""
-    return signs(resident)
 
 
 def room_of(alice, server, policy):

@@ -89,7 +89,7 @@ impl PolicyServer {
 
     /// Whether it has to sign the event, and has not.
     fn lacks(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
-        Ok(!pdu.is_state(KIND, "") && !self.has_signed(version, pdu)?)
+        Ok(!is_exempt(pdu) && !self.has_signed(version, pdu)?)
     }
 
     /// The event with the signature in the policy server's answer.
@@ -226,9 +226,6 @@ pub(crate) fn lacks_signature(
     room: &RoomCtx,
     pdu: &Pdu,
 ) -> Result<Option<PolicyServer>, StorageError> {
-    if is_exempt(pdu) {
-        return Ok(None);
-    }
     let Some(policy) = policy_server(reader, room)? else { return Ok(None) };
     Ok(if policy.lacks(room.version, pdu)? { Some(policy) } else { None })
 }
