@@ -48,7 +48,8 @@ pub struct WantedSignature {
     pub policy: PolicyServer,
 }
 
-/// An event of this server that the room's policy server has to sign before it is sent.
+/// An event that a room's policy server is asked to sign: one of this server before it is sent, or any by which it can be seen whether it
+/// signs.
 #[derive(Clone, Debug)]
 pub struct UnsignedEvent {
     version: &'static RoomVersion,
@@ -122,12 +123,16 @@ impl PolicyServer {
 }
 
 impl UnsignedEvent {
+    pub(crate) fn new(version: &'static RoomVersion, pdu: Arc<Pdu>, policy: PolicyServer) -> Self {
+        Self { version, pdu, policy }
+    }
+
     /// The event as it is to be signed.
     pub fn json(&self) -> &Bytes {
         &self.pdu.json
     }
 
-    /// Who sends it, a user of this server.
+    /// Who sends it.
     pub fn sender(&self) -> &str {
         &self.pdu.sender
     }
@@ -233,7 +238,7 @@ pub(crate) fn lacks_signature(
 /// The event as one that has to be signed first, if it does.
 pub(crate) fn unsigned(reader: &Reader, room: &RoomCtx, pdu: Arc<Pdu>) -> Result<Option<UnsignedEvent>> {
     let policy = lacks_signature(reader, room, &pdu)?;
-    Ok(policy.map(|policy| UnsignedEvent { version: room.version, pdu, policy }))
+    Ok(policy.map(|policy| UnsignedEvent::new(room.version, pdu, policy)))
 }
 
 /// Refuses an event of this server that the room's policy server has not signed.

@@ -289,36 +289,45 @@ pub const ROOM_ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 /// When who is refused is to ask again. Most of these answers take less than a second.
 pub const ROOM_ANSWER_RETRY_AFTER_MS: u64 = 10_000;
 
-/// Time for a policy server's signature: a client waits for it, and a room's events behind it.
-pub const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time for a policy server's signature: a client waits for it, or what one server has sent in a room. As long as others wait: one that
+/// looks into files takes its time.
+pub const POLICY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The same for history, and for what shows whether one signs: all that has to be asked about a turn of it is to fit into the minute in
+/// which a page is taken in.
+pub const POLICY_PAST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Size of a policy server's answer, which has one signature in it.
 pub const POLICY_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a policy server that was silent is not asked about events of other servers, which stay parked meanwhile: a room
-/// full of them would wait ten seconds for each.
+/// How long a policy server that was out is not asked about events of other servers, which stay parked meanwhile: a room full of them
+/// would wait for each. So long it is, too, until it counts anew that one gave nothing about an event.
 pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
 pub const POLICY_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// How often it waits so for history, of which sixteen events are asked about at once: one that signs ten a second is through with them by then.
+/// How often it waits so, of sixteen events that are asked about at once: one that signs ten a second is through with them by then.
 pub const POLICY_WAITS_MAX: usize = 3;
 
-/// How often a policy server may fail on one event of the past, while it signs others, until the event goes without its signature: all
-/// that is before it waits for that.
+/// How often a policy server may give nothing about one event until that goes without its signature: of the past all that is before it
+/// waits for that, and what is sent now waits itself.
 pub const POLICY_TRIES_MAX: u32 = 3;
 
-/// Of how many events of those that it is asked about at once that is looked into each time, one after the other.
-pub const POLICY_FAILURES_AT_ONCE: usize = 4;
+/// How long, after the first, events of the past are asked about alone, one after the other, that it gave nothing about with others.
+pub const POLICY_ALONE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long it is left alone before each, as what it failed by may have been that it was asked so much.
+/// How long it is left alone before that, as what it failed by may have been that it was asked so much; and before it is seen once more
+/// whether it signs, as it may have fallen and begin anew.
 pub const POLICY_BREATH: Duration = Duration::from_secs(1);
 
-/// Events of the past of which it is remembered how often a policy server failed on them, some 150 bytes each.
+/// How often it is seen whether it signs: different events are taken, as far as there are.
+pub const POLICY_PROBES_MAX: usize = 3;
+
+/// Events of which it is remembered how often a policy server gave nothing about them, some 150 bytes each.
 pub const UNANSWERED_EVENTS_MAX: usize = 10_000;
 
-/// Servers of which it is remembered that they were silent, some 100 bytes each.
+/// Servers of which it is remembered that they were silent, or when they have answered, some 100 bytes each.
 pub const SILENT_SERVERS_MAX: usize = 10_000;
 
 /// Events of one request that policy servers sign, one after the other: an upgrade takes three, and guests whom a room shuts

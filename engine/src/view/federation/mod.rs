@@ -32,6 +32,7 @@ mod parked_pdus;
 mod pdus;
 mod peer_event_by_timestamp;
 mod policy_opinion;
+mod policy_probes;
 mod policy_signature;
 mod pruned_events;
 mod servers_in_room;
@@ -84,6 +85,7 @@ pub use parked_pdus::{
 pub use pdus::{EventIds, PduList, Pdus, Piece};
 pub use peer_event_by_timestamp::PeerEventByTimestamp;
 pub use policy_opinion::{Opinion, PolicyOpinion, ProtectedRoom};
+pub use policy_probes::PolicyProbes;
 pub use policy_signature::PolicySignature;
 pub use pruned_events::PrunedEvents;
 pub use servers_in_room::ServersInRoom;

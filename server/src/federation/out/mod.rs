@@ -38,6 +38,7 @@ mod multipart;
 mod others;
 pub mod places;
 pub mod policy;
+mod policy_servers;
 pub mod pruned;
 mod queried_keys;
 pub mod queries;
@@ -62,7 +63,6 @@ use discover::Discovery;
 use flights::Flights;
 use keys::KeyFetches;
 use places::Places;
-use silences::Silences;
 use tokio::sync::Notify;
 
 pub use ask::escaped;
@@ -71,7 +71,6 @@ pub use error::RemoteError;
 pub use questions::Asker;
 
 use super::large_bodies::LargeBodies;
-use super::limits::POLICY_PAUSE;
 use super::room_answers::RoomAnswers;
 use super::transactions::{EarlyEvents, LastAnswers};
 use crate::config::Config;
@@ -104,9 +103,7 @@ pub struct Federation {
     /// For what other servers tell of rooms' states.
     state_memory: state_memory::StateMemory,
     histories: history::Histories,
-    /// Policy servers that do not answer.
-    silent_policy_servers: Silences,
-    unanswered: unanswered::Unanswered,
+    policy_servers: policy_servers::PolicyServers,
     hierarchies: hierarchy::Hierarchies,
     /// Rooms that are, or were, resynchronised.
     pub resyncs: resync::Resyncs,
@@ -145,8 +142,7 @@ impl Federation {
             merges: ends::Merges::default(),
             state_memory: state_memory::StateMemory::new(config.memory_budget_bytes),
             histories: history::Histories::default(),
-            silent_policy_servers: Silences::new(POLICY_PAUSE),
-            unanswered: Default::default(),
+            policy_servers: policy_servers::PolicyServers::default(),
             hierarchies: hierarchy::Hierarchies::new(places.questions),
             resyncs: resync::Resyncs::default(),
             own_changes: Flights::default(),

@@ -1,10 +1,12 @@
 //! Policy servers are asked to sign events: our own before they are sent, those of other servers that come without, as history too.
 //!
-//! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. An event of another server is
-//! asked for once; what is not signed then is soft-failed. A policy server that is silent is left alone for a while, so that
-//! no task waits for it for each event of its rooms; nothing is soft-failed that it was not asked about: that stays parked. Nor is
-//! history that it has not answered about, which is asked for again when it is read. Where it is this server, nobody is asked over HTTP,
-//! and it says what it would say to others.
+//! Invariant: an event of ours goes out only with the signature, whatever keeps it from coming. What a policy server says of another
+//! server's event is an [`Opinion`], and nothing else. What is sent now and not signed is soft-failed, unless the policy server was out, busy
+//! or not asked at all: that stays parked, until it was asked in vain three times. It is soft-failed at once where the policy server fails
+//! on the event alone, since what follows a parked one has to be told its state, and whoever finds such events would have everybody
+//! ask for that. Of the past nothing counts unless the policy server signs: a refusal while it signs others in the same turn, or
+//! what it has signed before; a failure if it failed on the event alone between two signatures, three times. All else is asked for
+//! again when it is read. Where it is this server, nobody is asked over HTTP, and it says what it would say to others.
 //! Specification: server-server API, "Policy Servers".
 
 use std::sync::Arc;
@@ -13,21 +15,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use metrics::counter;
-use ruma_common::{OwnedServerName, ServerName};
+use ruma_common::ServerName;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
 use warren_engine::intake::{Answer, Intake, Question};
-use warren_engine::view::federation::{PolicySignature, SignedEvent};
+use warren_engine::view::federation::{PolicyProbes, PolicySignature, SignedEvent};
 use warren_engine::{Command, Error, PolicyServer, UnsignedEvent, WantedSignature};
 
 use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    POLICY_BREATH, POLICY_BYTES_MAX, POLICY_FAILURES_AT_ONCE, POLICY_TIME_MAX, POLICY_WAIT_MAX,
-    POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
+    POLICY_ALONE_TIME_MAX, POLICY_BREATH, POLICY_BYTES_MAX, POLICY_PAST_TIME_MAX, POLICY_PROBES_MAX,
+    POLICY_TIME_MAX, POLICY_WAIT_MAX, POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
 };
 use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
@@ -87,8 +89,8 @@ async fn ask_at_once(
     policy: &PolicyServer,
     event: &Bytes,
 ) -> Result<JsonObject, ApiError> {
-    if policy.name != ctx.engine.server_name() {
-        return ask(ctx, policy, event, Some(asker)).await.map_err(refusal);
+    if !is_here(ctx, policy) {
+        return ask(ctx, policy, event, Some(asker), POLICY_TIME_MAX).await.map_err(refusal);
     }
     if is_own(ctx, policy) {
         return opinion(ctx, event);
@@ -101,146 +103,222 @@ async fn ask_at_once(
     }))
 }
 
+/// Whether the policy server is this server, by whatever key.
+fn is_here(ctx: &Context, policy: &PolicyServer) -> bool {
+    policy.name == ctx.engine.server_name()
+}
+
 /// Whether the policy server is this one, with the key that the room names.
 fn is_own(ctx: &Context, policy: &PolicyServer) -> bool {
-    let key = ctx.engine.policy_key();
-    policy.name == ctx.engine.server_name() && key.is_some_and(|key| policy.public_key == key.public_key())
+    is_here(ctx, policy) && ctx.engine.policy_key().is_some_and(|key| policy.public_key == key.public_key())
 }
 
-/// The answer about an event that another server sent: none in it if the policy server refuses, or does not answer; nothing
-/// at all if it is not asked now.
-async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Answer {
-    match answer_about(ctx, wanted, event, 1).await {
-        Some(answer) => Answer::PolicySignature(answer.ok()),
-        None => Answer::Nothing,
-    }
-}
-
-/// What a policy server says of an event of the past.
+/// What a policy server says of another server's event.
 enum Opinion {
-    /// It has signed it, or will not.
+    /// It has signed it, or refuses to.
     Given(Option<JsonObject>),
-    /// It fails on this one.
+    /// It has answered, but fails on this one.
     Failed,
     /// It has none now, whatever the event.
     None,
 }
 
-/// What the policy server says of an event of the past, for which there is time: what is not said of the event itself is no answer.
-/// History that is refused stays so, and a server that is no policy server yet, or has another key than the room says, may come to be
-/// put right.
-async fn ask_about_past(ctx: &Context, wanted: &WantedSignature, event: &Bytes) -> Opinion {
-    if is_own(ctx, &wanted.policy) {
-        return own_opinion(ctx, event);
+impl Opinion {
+    fn is_given(&self) -> bool {
+        matches!(self, Opinion::Given(_))
     }
-    opinion_of(answer_about(ctx, wanted, event, POLICY_WAITS_MAX).await)
+
+    fn is_signature(&self) -> bool {
+        matches!(self, Opinion::Given(Some(_)))
+    }
 }
 
-fn opinion_of(answer: Option<Result<JsonObject, RemoteError>>) -> Opinion {
+/// What an answer says of the event. `answers_others` is whether the policy server has answered anything since it was asked.
+fn opinion_of(answer: Result<JsonObject, RemoteError>, answers_others: bool) -> Opinion {
     match answer {
-        Some(Ok(answer)) => Opinion::Given(Some(answer)),
-        Some(Err(RemoteError::Refused { status, errcode, .. })) => match status {
-            status if is_refusal(status, &errcode) => Opinion::Given(None),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Opinion::None,
-            _ => Opinion::Failed,
-        },
-        Some(Err(RemoteError::Timeout | RemoteError::Unreachable(_) | RemoteError::BadAnswer(_))) => {
-            Opinion::Failed
+        Ok(answer) => Opinion::Given(Some(answer)),
+        Err(RemoteError::Refused { status, errcode, .. }) if is_refusal(status, &errcode) => {
+            Opinion::Given(None)
         }
-        _ => Opinion::None,
+        Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }) => Opinion::None,
+        Err(RemoteError::Timeout) if answers_others => Opinion::Failed,
+        Err(error) if error.is_outage() => Opinion::None,
+        Err(RemoteError::Refused { .. } | RemoteError::BadAnswer(_)) => Opinion::Failed,
+        Err(_) => Opinion::None,
     }
 }
 
-/// Whether an error says that an event is not recommended, and nothing else.
+/// Whether an error says that an event is not recommended. It may be a fault of the policy server's own as well, for which common
+/// ones answer the same.
 fn is_refusal(status: StatusCode, errcode: &str) -> bool {
     status == StatusCode::BAD_REQUEST && errcode == "M_FORBIDDEN"
 }
 
-/// Asks for a signature that an intake wants; of the past for all that it wants by now, side by side.
+/// Asks for all signatures that an intake wants by now, side by side.
 pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSignature) {
-    if intake.is_history() {
-        return ask_for_past(ctx, intake, wanted).await;
+    let servers = &ctx.federation.policy_servers;
+    let (mut asks, mut left_alone) = (Vec::new(), Vec::new());
+    for wanted in std::iter::once(wanted).chain(intake.other_signatures()) {
+        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
+        if intake.is_history() && servers.past.is_over(&wanted) {
+            tell(intake, wanted, Opinion::Given(None));
+        } else if servers.is_left_alone(&wanted.policy.name) {
+            counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
+            left_alone.push((wanted, Opinion::None));
+        } else {
+            let (ctx, time) =
+                (ctx.clone(), if intake.is_history() { POLICY_PAST_TIME_MAX } else { POLICY_TIME_MAX });
+            asks.push(async move {
+                let opinion = ask_about(&ctx, &wanted, &event, time).await;
+                (wanted, opinion)
+            });
+        }
     }
-    let Some(event) = intake.event(&wanted.event_id).cloned() else { return };
-    let answer = match is_own(ctx, &wanted.policy) {
-        true => match own_opinion(ctx, &event) {
-            Opinion::Given(answer) => Answer::PolicySignature(answer),
-            Opinion::Failed | Opinion::None => Answer::Nothing,
-        },
-        false => ask_about(ctx, &wanted, &event).await,
+    let mut unsigned = Vec::new();
+    let mut is_signing = false;
+    for (wanted, opinion) in worker::side_by_side(ctx, asks).await {
+        let opinion = checked(ctx, intake, &wanted, opinion);
+        match opinion.is_signature() {
+            true => {
+                is_signing = true;
+                tell(intake, wanted, opinion);
+            }
+            false => unsigned.push((wanted, opinion)),
+        }
+    }
+    match intake.is_history() {
+        true => end_of_past(ctx, intake, unsigned, is_signing).await,
+        false => end_of_live(ctx, intake, unsigned),
+    }
+    for (wanted, opinion) in left_alone {
+        tell(intake, wanted, opinion);
+    }
+}
+
+fn tell(intake: &mut Intake, wanted: WantedSignature, opinion: Opinion) {
+    let answer = match opinion {
+        Opinion::Given(answer) => Answer::PolicySignature(answer),
+        Opinion::Failed | Opinion::None => Answer::Nothing,
     };
     intake.answered(Question::PolicySignature(wanted), answer);
 }
 
-async fn ask_for_past(ctx: &Arc<Context>, intake: &mut Intake, first: WantedSignature) {
-    let mut asks = Vec::new();
-    for wanted in std::iter::once(first).chain(intake.other_signatures()) {
-        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
-        let ctx = ctx.clone();
-        asks.push(async move {
-            let opinion = ask_about_past(&ctx, &wanted, &event).await;
-            (wanted, opinion)
-        });
+/// A signature that does not hold is a failure. This server would make the same again, as of an event for whose size it is too much.
+fn checked(ctx: &Context, intake: &Intake, wanted: &WantedSignature, opinion: Opinion) -> Opinion {
+    match opinion {
+        Opinion::Given(Some(answer)) if !intake.is_signed(wanted, &answer) => {
+            if is_own(ctx, &wanted.policy) {
+                Opinion::Given(None)
+            } else {
+                Opinion::Failed
+            }
+        }
+        opinion => opinion,
     }
-    let mut opinions = worker::side_by_side(ctx, asks).await;
-    for (wanted, opinion) in &mut opinions {
-        check(intake, wanted, opinion);
-    }
-    go_without(ctx, intake, &mut opinions).await;
-    for (wanted, opinion) in opinions {
-        let answer = match opinion {
-            Opinion::Given(answer) => Answer::PolicySignature(answer),
-            Opinion::Failed | Opinion::None => Answer::Nothing,
+}
+
+/// What becomes of events that are sent now and were not signed.
+fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignature, Opinion)>) {
+    for (wanted, opinion) in unsigned {
+        let is_without = match opinion {
+            Opinion::Given(_) | Opinion::Failed => true,
+            // A fault of this server's own passes.
+            Opinion::None => {
+                !is_here(ctx, &wanted.policy)
+                    && ctx.federation.policy_servers.live.note(&wanted, Instant::now())
+            }
         };
-        intake.answered(Question::PolicySignature(wanted), answer);
+        tell(intake, wanted, if is_without { Opinion::Given(None) } else { Opinion::None });
     }
 }
 
-/// A signature that does not hold is a failure.
-fn check(intake: &Intake, wanted: &WantedSignature, opinion: &mut Opinion) {
-    if matches!(opinion, Opinion::Given(Some(answer)) if !intake.is_signed(wanted, answer)) {
-        *opinion = Opinion::Failed;
-    }
-}
-
-/// Of the events on which the policy server fails, while it signs others, the first, before which all that is further back waits, are asked
-/// about once more, each alone, since what makes the server fall takes along what it is asked beside. If that happens time and again the
-/// event goes without.
-async fn go_without(ctx: &Context, intake: &Intake, opinions: &mut [(WantedSignature, Opinion)]) {
-    let has_failed = opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Failed));
-    if !has_failed || !is_signing(ctx, intake, opinions).await {
+/// What becomes of events of the past that were not signed. `is_signing` is whether others were.
+async fn end_of_past(
+    ctx: &Context,
+    intake: &mut Intake,
+    unsigned: Vec<(WantedSignature, Opinion)>,
+    is_signing: bool,
+) {
+    let Some(policy) = unsigned.first().map(|(wanted, _)| wanted.policy.clone()) else { return };
+    if is_here(ctx, &policy) {
+        unsigned.into_iter().for_each(|(wanted, opinion)| tell(intake, wanted, opinion));
         return;
     }
-    let failed = opinions.iter_mut().filter(|(_, opinion)| matches!(opinion, Opinion::Failed));
-    for (wanted, opinion) in failed.take(POLICY_FAILURES_AT_ONCE) {
-        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
-        sleep(POLICY_BREATH).await;
-        *opinion = opinion_of(Some(ask(ctx, &wanted.policy, &event, None).await));
-        check(intake, wanted, opinion);
-        if !matches!(opinion, Opinion::Failed) {
-            continue;
-        }
-        // That is about this event; it is there for others.
-        if let Ok(server) = ServerName::parse(&wanted.policy.name) {
-            ctx.federation.silent_policy_servers.note(&server, false);
-        }
-        if ctx.federation.unanswered.is_over(wanted, Instant::now()) {
-            *opinion = Opinion::Given(None);
-        }
+    let probes = probes(ctx, intake, &policy);
+    let is_signing = is_signing || is_signing_any(ctx, &probes).await;
+    let (refused, failed): (Vec<_>, Vec<_>) =
+        unsigned.into_iter().partition(|(_, opinion)| is_signing && opinion.is_given());
+    refused.into_iter().for_each(|(wanted, opinion)| tell(intake, wanted, opinion));
+    match is_signing {
+        true => go_without(ctx, intake, failed, &probes).await,
+        false => failed.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None)),
     }
 }
 
-/// Whether the policy server is there and signs by the key that the room says: another event that it was asked about just now, or else
-/// one that it has signed before.
-async fn is_signing(ctx: &Context, intake: &Intake, opinions: &[(WantedSignature, Opinion)]) -> bool {
-    if opinions.iter().any(|(_, opinion)| matches!(opinion, Opinion::Given(Some(_)))) {
-        return true;
+/// Events that the policy server gave nothing about, while it has signed others, are asked about once more, each alone, since what makes it
+/// fall takes along what it is asked beside. If it gives nothing then either, whatever that is, and signs again behind it, that is
+/// about the event; if that happens time and again the event goes without.
+async fn go_without(
+    ctx: &Context,
+    intake: &mut Intake,
+    failed: Vec<(WantedSignature, Opinion)>,
+    probes: &[UnsignedEvent],
+) {
+    let past = &ctx.federation.policy_servers.past;
+    if failed.iter().any(|(wanted, _)| past.is_due(wanted, Instant::now())) {
+        sleep(POLICY_BREATH).await;
     }
-    let Some((failed, _)) = opinions.first() else { return false };
-    let Some((wanted, event)) = intake.signed_before(&failed.policy) else { return false };
-    let mut opinion = opinion_of(Some(ask(ctx, &wanted.policy, &event, None).await));
-    check(intake, &wanted, &mut opinion);
-    matches!(opinion, Opinion::Given(Some(_)))
+    let (begun, mut is_signing) = (Instant::now(), true);
+    for (wanted, _) in failed {
+        let mut opinion = Opinion::None;
+        // What does not count yet leaves the time to the others.
+        let is_looked_into =
+            is_signing && begun.elapsed() < POLICY_ALONE_TIME_MAX && past.is_due(&wanted, Instant::now());
+        if is_looked_into && let Some(event) = intake.event(&wanted.event_id).cloned() {
+            opinion = ask_about(ctx, &wanted, &event, POLICY_PAST_TIME_MAX).await;
+            opinion = checked(ctx, intake, &wanted, opinion);
+            if !opinion.is_given() {
+                is_signing = is_signing_any(ctx, probes).await;
+                if is_signing && past.note(&wanted, Instant::now()) {
+                    opinion = Opinion::Given(None);
+                }
+            }
+        }
+        tell(intake, wanted, opinion);
+    }
+}
+
+/// Events by which it can be seen whether a policy server signs, best first: one at hand that it has signed, perhaps just now, and those
+/// that the room has; else some that it is to be asked about later.
+fn probes(ctx: &Context, intake: &Intake, policy: &PolicyServer) -> Vec<UnsignedEvent> {
+    let view = PolicyProbes { room_id: intake.room_id(), policy, limit: POLICY_PROBES_MAX };
+    let of_room = tokio::task::block_in_place(|| ctx.engine.read(&view)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "it cannot be told what a policy server has signed");
+        Vec::new()
+    });
+    let mut probes: Vec<UnsignedEvent> = intake.signed_by(policy).into_iter().chain(of_room).collect();
+    if probes.is_empty() {
+        probes = intake.to_be_signed_later();
+    }
+    probes
+}
+
+/// Whether a policy server is there and signs one of the events by the key that the room says.
+async fn is_signing_any(ctx: &Context, probes: &[UnsignedEvent]) -> bool {
+    let begun = Instant::now();
+    for (turn, probe) in probes.iter().cycle().take(POLICY_PROBES_MAX).enumerate() {
+        if turn > 0 {
+            if begun.elapsed() >= POLICY_PAST_TIME_MAX {
+                return false;
+            }
+            sleep(POLICY_BREATH).await;
+        }
+        let answer = ask(ctx, &probe.policy, probe.json(), None, POLICY_PAST_TIME_MAX).await;
+        if answer.is_ok_and(|answer| probe.signed(&answer).is_ok()) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What this server says of an event where it is the policy server.
@@ -253,33 +331,33 @@ fn own_opinion(ctx: &Context, event: &Bytes) -> Opinion {
     }
 }
 
-/// What comes of asking about an event that another server sent; nothing if it is not asked now.
-async fn answer_about(
-    ctx: &Context,
-    wanted: &WantedSignature,
-    event: &Bytes,
-    waits_max: usize,
-) -> Option<Result<JsonObject, RemoteError>> {
+/// What the policy server says of an event that another server sent. All servers in the room ask for the same signature at the same time: if
+/// it wants to be asked later it is, a few times.
+async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes, time: Duration) -> Opinion {
     let policy = &wanted.policy;
-    let is_silent = |server: OwnedServerName| ctx.federation.silent_policy_servers.is_silent(&server);
-    if ServerName::parse(&policy.name).is_ok_and(is_silent) {
-        counter!("warren_policy_signatures_total", "outcome" => "left_alone").increment(1);
-        return None;
+    if is_own(ctx, policy) {
+        return own_opinion(ctx, event);
     }
-    let mut answer = ask(ctx, policy, event, None).await;
-    for _ in 0..waits_max {
-        // All servers in the room ask for the same signature at the same time.
+    if is_here(ctx, policy) {
+        return Opinion::Failed;
+    }
+    let mut waits = 0;
+    loop {
+        let begun = Instant::now();
+        let answer = ask(ctx, policy, event, None, time).await;
         if let Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer
-            && let Some(wait) = retry_after.filter(|wait| *wait <= POLICY_WAIT_MAX)
+            && let Some(wait) =
+                retry_after.filter(|wait| waits < POLICY_WAITS_MAX && *wait <= POLICY_WAIT_MAX)
         {
+            waits += 1;
             sleep(wait).await;
-            answer = ask(ctx, policy, event, None).await;
+            continue;
         }
+        if let Err(error) = &answer {
+            tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not signed");
+        }
+        return opinion_of(answer, ctx.federation.policy_servers.has_answered_since(&policy.name, begun));
     }
-    let refused = |error: &RemoteError| {
-        tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not recommended");
-    };
-    Some(answer.inspect_err(refused))
 }
 
 async fn ask(
@@ -287,17 +365,19 @@ async fn ask(
     policy: &PolicyServer,
     event: &Bytes,
     asker: Option<&Asker>,
+    time: Duration,
 ) -> Result<JsonObject, RemoteError> {
     let server =
         ServerName::parse(&policy.name).map_err(|error| RemoteError::Unreachable(error.to_string()))?;
     let content: &RawValue =
         serde_json::from_slice(event).map_err(|error| RemoteError::BadAnswer(error.to_string()))?;
     let request = Request::new(Method::POST, "/_matrix/policy/v1/sign").with_content(&content)?;
-    let request = request.repeatable().with_time(POLICY_TIME_MAX).with_bytes_max(POLICY_BYTES_MAX);
+    let request = request.repeatable().with_time(time).with_bytes_max(POLICY_BYTES_MAX);
     let request = match asker {
         Some(asker) => request.asked_by(asker),
         None => request,
     };
+    let begun = Instant::now();
     let answer = request.send(ctx, &server).await;
     let outcome = match &answer {
         Ok(_) => "answered",
@@ -305,11 +385,7 @@ async fn ask(
         Err(_) => "unreachable",
     };
     counter!("warren_policy_signatures_total", "outcome" => outcome).increment(1);
-    // What had no place says nothing of the server.
-    if !matches!(answer, Err(RemoteError::NoPlace)) {
-        let is_silent = matches!(answer, Err(RemoteError::Unreachable(_) | RemoteError::Timeout));
-        ctx.federation.silent_policy_servers.note(&server, is_silent);
-    }
+    ctx.federation.policy_servers.note(&server, begun, answer.as_ref().err());
     answer
 }
 

@@ -1,5 +1,5 @@
-//! Events of the past on which their room's policy server fails, though it signs others: whoever finds one that it fails on would else
-//! close all history that is before it.
+//! Events that policy servers gave nothing about, though they were asked time and again: whoever finds one on which it fails would else
+//! close all history that is before it, and a policy server that is gone would have all that is sent wait for it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,20 +14,28 @@ use crate::federation::limits::{POLICY_PAUSE, POLICY_TRIES_MAX, UNANSWERED_EVENT
 pub struct Unanswered(Mutex<BTreeMap<WantedSignature, (u32, Instant)>>);
 
 impl Unanswered {
-    /// The policy server has failed on the event, and signed another at the same time. Returns whether it did so often enough; what
-    /// comes soon after the last time is the same failure.
-    pub fn is_over(&self, wanted: &WantedSignature, now: Instant) -> bool {
-        let mut events = self.0.lock();
-        if events.len() >= UNANSWERED_EVENTS_MAX && !events.contains_key(wanted) {
-            // They are asked about a few times more.
-            events.clear();
+    /// Whether an event was asked about in vain so often that it goes without the signature.
+    pub fn is_over(&self, wanted: &WantedSignature) -> bool {
+        self.0.lock().get(wanted).is_some_and(|(tries, _)| *tries >= POLICY_TRIES_MAX)
+    }
+
+    /// Whether it would count now that it was asked about in vain: what comes soon after the last time is the same failure.
+    pub fn is_due(&self, wanted: &WantedSignature, now: Instant) -> bool {
+        self.0.lock().get(wanted).is_none_or(|(_, last)| now.duration_since(*last) >= POLICY_PAUSE)
+    }
+
+    /// Notes that an event was asked about in vain, if that counts. Returns whether it is over with it.
+    pub fn note(&self, wanted: &WantedSignature, now: Instant) -> bool {
+        if self.is_due(wanted, now) {
+            let mut events = self.0.lock();
+            if events.len() >= UNANSWERED_EVENTS_MAX && !events.contains_key(wanted) {
+                // They are asked about a few times more.
+                events.clear();
+            }
+            let (tries, last) = events.entry(wanted.clone()).or_insert((0, now));
+            (*tries, *last) = (*tries + 1, now);
         }
-        let (tries, last) = events.get(wanted).copied().unwrap_or((0, now));
-        if tries > 0 && now.duration_since(last) < POLICY_PAUSE {
-            return false;
-        }
-        events.insert(wanted.clone(), (tries + 1, now));
-        tries + 1 >= POLICY_TRIES_MAX
+        self.is_over(wanted)
     }
 }
 
@@ -48,12 +56,18 @@ mod tests {
         let one = wanted("$one", "policy.test");
         for pauses in 0..POLICY_TRIES_MAX {
             let now = begun + pauses * POLICY_PAUSE;
-            assert_eq!(unanswered.is_over(&one, now), pauses + 1 == POLICY_TRIES_MAX);
-            assert!(!unanswered.is_over(&one, now + POLICY_PAUSE / 2), "it is the same failure");
+            let is_last = pauses + 1 == POLICY_TRIES_MAX;
+            assert!(unanswered.is_due(&one, now) && !unanswered.is_over(&one));
+            assert_eq!(unanswered.note(&one, now), is_last);
+            let soon = now + POLICY_PAUSE / 2;
+            assert!(!unanswered.is_due(&one, soon));
+            assert_eq!(unanswered.note(&one, soon), is_last, "it is the same failure");
+            assert_eq!(unanswered.is_over(&one), is_last);
         }
-        assert!(!unanswered.is_over(&wanted("$one", "other.test"), begun + POLICY_TRIES_MAX * POLICY_PAUSE));
+        let other = wanted("$one", "other.test");
+        assert!(!unanswered.is_over(&other) && !unanswered.note(&other, begun));
         for number in 0..2 * UNANSWERED_EVENTS_MAX {
-            unanswered.is_over(&wanted(&format!("${number}"), "policy.test"), begun);
+            unanswered.note(&wanted(&format!("${number}"), "policy.test"), begun);
         }
         assert!(unanswered.0.lock().len() <= UNANSWERED_EVENTS_MAX);
     }
