@@ -25,6 +25,8 @@ MANY = 120
 PAUSE_SECONDS = 31
 # Events that are asked about at a time.
 AT_ONCE = 16
+# How often it is seen beside that whether it signs at all.
+PROBES = 3
 
 
 @pytest.fixture
@@ -146,9 +148,13 @@ def test_much_of_history_is_asked_about_side_by_side(server, alice, policy):
 
 # How a policy server gives no opinion of an event.
 BUSY = 429, {"errcode": "M_LIMIT_EXCEEDED", "error": "later", "retry_after_ms": 50}
+# As common ones answer, too, when they fail themselves.
+REFUSED = 400, {"errcode": "M_FORBIDDEN", "error": "This message is not allowed by the policy server"}
 SILENT = {
     "it hangs": lambda released: lambda _: released.wait(SECONDS_MAX * 3) and (500, {}),
     "it fails": lambda _: lambda _: (500, {}),
+    "it refuses whatever it is": lambda _: lambda _: REFUSED,
+    "it is out": lambda _: lambda _: (502, {}),
     "it is busy": lambda _: lambda _: BUSY,
     "it is none": lambda _: lambda _: (404, {"errcode": "M_UNRECOGNIZED", "error": "no policy server"}),
     "it does not know the room": lambda _: lambda _: (404, {"errcode": "M_NOT_FOUND", "error": "unknown room"}),
@@ -186,7 +192,7 @@ def test_a_policy_server_that_fails_is_not_asked_for_each_page(server, alice, po
     policy.answers[SIGN] = lambda _: (500, {})
     for _ in range(3):
         assert bodies(room_messages(alice, copy.room_id)) == []
-    assert 0 < len(policy.asked(SIGN)) <= AT_ONCE
+    assert 0 < len(policy.asked(SIGN)) <= AT_ONCE + PROBES
 
 
 # What the policy server does with one event, though it signs others.
@@ -194,41 +200,104 @@ FAILURES = {
     "it fails": lambda _policy, _released: (500, {}),
     "it hangs": lambda _policy, released: released.wait(SECONDS_MAX * 3) and (500, {}),
     "something before it forbids it": lambda _policy, _released: (403, {}),
+    "something before it says that it is out": lambda _policy, _released: (503, {}),
+    "it is busy whenever it is asked": lambda _policy, _released: BUSY,
     "it signs wrongly": lambda policy, _released: (200, {policy.name: {POLICY_KEY: "A" * 86}}),
 }
 
 
-@pytest.mark.parametrize("others_are_signed", [True, False])
-@pytest.mark.parametrize("how", FAILURES)
-def test_an_event_that_it_fails_on_time_and_again_closes_nothing(
-    network, tmp_path, policy, released, how, others_are_signed
-):
-    """Whoever finds one would else take all that was said before it from those who come later."""
-    clock, server = Clock(tmp_path), network.server(tmp_path)
+@pytest.fixture
+def clock(tmp_path):
+    return Clock(tmp_path)
+
+
+@pytest.fixture
+def timed(network, tmp_path, clock):
+    """A server for which the clock goes."""
+    server = network.server(tmp_path)
     server.environment = clock.environment
+    with sound(server):
+        yield server
+
+
+def fails_on(policy, is_bad, fail):
+    """Lets the policy server fail on messages, as `fail` says."""
     sign = policy.answers[SIGN]
 
     def answer(request):
-        is_bad = json.loads(request.body)["content"].get("body") == "bad"
-        return FAILURES[how](policy, released) if is_bad else sign(request)
+        return fail(request) if is_bad(json.loads(request.body)["content"].get("body")) else sign(request)
 
     policy.answers[SIGN] = answer
-    with sound(server):
-        alice, copy = Client(server.base_url).register("alice"), policy.create()
-        if others_are_signed:
-            use(policy, copy)
-            say_signed(policy, copy, "first")
-            say(policy, copy, "bad")
-            say_signed(policy, copy, "last")
-        else:
-            say(policy, copy, "first", "bad", "last")
-            use(policy, copy)
-        alice.join(copy.room_id, query=via(policy))
-        assert "first" not in bodies(alice.messages(copy.room_id, limit=100)["chunk"])
 
-        def is_all_told():
-            clock.passes(PAUSE_SECONDS)
-            return bodies(room_messages(alice, copy.room_id)) == ["first", "last"]
 
-        until(is_all_told, SECONDS_MAX * 6)
-        released.set()
+def until_told(clock, alice, room, expected):
+    def is_all_told():
+        clock.passes(PAUSE_SECONDS)
+        return bodies(room_messages(alice, room)) == expected
+
+    until(is_all_told, SECONDS_MAX * 6)
+
+
+@pytest.mark.parametrize("others_are_signed", [True, False])
+@pytest.mark.parametrize("how", FAILURES)
+def test_an_event_that_it_fails_on_time_and_again_closes_nothing(timed, clock, policy, released, how, others_are_signed):
+    """Whoever finds one would else take all that was said before it from those who come later."""
+    fails_on(policy, lambda body: body == "bad", lambda _: FAILURES[how](policy, released))
+    alice, copy = Client(timed.base_url).register("alice"), policy.create()
+    if others_are_signed:
+        use(policy, copy)
+        say_signed(policy, copy, "first")
+        say(policy, copy, "bad")
+        say_signed(policy, copy, "last")
+    else:
+        say(policy, copy, "first", "bad", "last")
+        use(policy, copy)
+    alice.join(copy.room_id, query=via(policy))
+    assert "first" not in bodies(alice.messages(copy.room_id, limit=100)["chunk"])
+    until_told(clock, alice, copy.room_id, ["first", "last"])
+    released.set()
+
+
+# What is said last of what is missing: nothing of a turn is signed.
+ENDS = {
+    "it fails on more than are asked about at a time": ["bad"] * (AT_ONCE + 1),
+    "it fails on one and refuses what comes behind it": ["bad", *["spam"] * (AT_ONCE - 1)],
+}
+
+
+@pytest.mark.parametrize("has_signed", [True, False])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_turn_in_which_it_signs_nothing_closes_nothing(timed, clock, policy, end, has_signed):
+    """It is seen by what it has signed in the room that it is there, or by what it is to sign next."""
+    fails_on(policy, lambda body: body == "bad", lambda _: (500, {}))
+    alice, copy = Client(timed.base_url).register("alice"), policy.create()
+    say(policy, copy, "first", *ENDS[end])
+    use(policy, copy)
+    signed = [say_signed(policy, copy, "signed")["content"]["body"]] if has_signed else []
+    alice.join(copy.room_id, query=via(policy))
+    until_told(clock, alice, copy.room_id, ["first", *signed])
+
+
+# What says nothing of any event, if it says it of all.
+OF_ALL = {"it refuses": REFUSED, "it is none": (404, {"errcode": "M_UNRECOGNIZED", "error": "none"}), "it is out": (503, {})}
+
+
+@pytest.mark.parametrize("how", OF_ALL)
+def test_what_it_says_for_minutes_while_it_signs_nothing_counts_against_nothing(timed, clock, policy, how):
+    copy = policy.create()
+    first, *_ = say(policy, copy, "first", "second")
+    use(policy, copy)
+    say_signed(policy, copy, "signed")
+    alice = Client(timed.base_url).register("alice")
+    sign, policy.answers[SIGN] = policy.answers[SIGN], lambda _: OF_ALL[how]
+    alice.join(copy.room_id, query=via(policy))
+    times_asked = lambda: [id_of(event) for event in events_asked_about(policy)].count(id_of(first))
+
+    def is_asked_often():
+        clock.passes(PAUSE_SECONDS)
+        assert bodies(room_messages(alice, copy.room_id)) == ["signed"]
+        return times_asked() > 4
+
+    until(is_asked_often, SECONDS_MAX * 6)
+    policy.answers[SIGN] = sign
+    until_told(clock, alice, copy.room_id, ["first", "second", "signed"])

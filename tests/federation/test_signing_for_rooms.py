@@ -6,13 +6,15 @@ from harness.client import bodies, timeline
 from harness.events import id_of, redacted
 from harness.metrics import Counting, told
 from harness.participant import Participant, path
-from harness.peer import Key, verify
+from harness.peer import Key, canonical, verify
 from harness.policies import FILE, POLICY_KEY, SIGN, protect, with_list
-from harness.rooms import joined_members
+from harness.rooms import joined_members, via
+from harness.senders import room_messages
 from harness.server import free_port, sound
 from harness.waiting import until
 
 OPINIONS = "warren_policy_opinions_total"
+EVENT_BYTES_MAX = 65_536
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +288,20 @@ def test_the_operator_is_told_of_lists_that_say_nothing(network, tmp_path):
         there = with_list(server)
         (first, second) = [line for line in server.log().splitlines() if "policy_lists" in line]
         assert there.room_id not in first + second
+
+
+def test_an_event_that_has_no_place_for_the_signature_closes_no_history(server, alice, resident, key):
+    """It is as one that is refused, and the server asks nobody about it, as it would itself."""
+    copy, asked = resident.create(), Counting(server.metrics, "warren_policy_signatures_total")
+    asked.news()
+    say = lambda text: resident.place(copy, resident.message(copy, text))
+    say("first")
+    large = say("x" * (EVENT_BYTES_MAX - 36 - len(canonical(resident.message(copy, "")))))
+    say("last")
+    assert 0 < EVENT_BYTES_MAX - len(canonical(large)) < 100
+    content = {"via": server.name, "public_keys": {"ed25519": key}}
+    resident.next(copy, "m.room.policy", content, state_key="")
+    alice.join(copy.room_id, query=via(resident))
+    assert bodies(room_messages(alice, copy.room_id)) == ["first", "last"]
+    alice.get("rooms/{roomId}/event/{eventId}", copy.room_id, id_of(large), status=404)
+    assert asked.news() == {}

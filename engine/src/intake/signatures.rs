@@ -37,12 +37,12 @@ impl Intake {
         Some(UnsignedEvent::new(self.version, found.pdu().clone(), policy.clone()))
     }
 
-    /// Of the events that a policy server is to be asked about later, the next one and the last.
+    /// Of the events that a policy server is to be asked about later, the last one and the next.
     pub fn to_be_signed_later(&self) -> Vec<UnsignedEvent> {
         let wanted = self.missing.signatures.iter();
         let mut later =
             wanted.filter(|wanted| !self.asked.contains(&Question::PolicySignature((*wanted).clone())));
-        let ends = [later.next(), later.next_back()];
+        let ends = [later.next_back(), later.next()];
         let event = |wanted: &WantedSignature| {
             let checked = self.live.get(&wanted.event_id)?;
             Some(UnsignedEvent::new(self.version, checked.pdu().clone(), wanted.policy.clone()))

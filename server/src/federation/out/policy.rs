@@ -244,13 +244,13 @@ async fn end_of_past(
         unsigned.into_iter().for_each(|(wanted, opinion)| tell(intake, wanted, opinion));
         return;
     }
-    let probes = probes(ctx, intake, &policy);
-    let is_signing = is_signing || is_signing_any(ctx, &probes).await;
+    let mut probes = probes(ctx, intake, &policy);
+    let is_signing = is_signing || is_signing_any(ctx, &mut probes).await;
     let (refused, failed): (Vec<_>, Vec<_>) =
         unsigned.into_iter().partition(|(_, opinion)| is_signing && opinion.is_given());
     refused.into_iter().for_each(|(wanted, opinion)| tell(intake, wanted, opinion));
     match is_signing {
-        true => go_without(ctx, intake, failed, &probes).await,
+        true => go_without(ctx, intake, failed, &mut probes).await,
         false => failed.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None)),
     }
 }
@@ -262,7 +262,7 @@ async fn go_without(
     ctx: &Context,
     intake: &mut Intake,
     failed: Vec<(WantedSignature, Opinion)>,
-    probes: &[UnsignedEvent],
+    probes: &mut [UnsignedEvent],
 ) {
     let past = &ctx.federation.policy_servers.past;
     if failed.iter().any(|(wanted, _)| past.is_due(wanted, Instant::now())) {
@@ -303,10 +303,11 @@ fn probes(ctx: &Context, intake: &Intake, policy: &PolicyServer) -> Vec<Unsigned
     probes
 }
 
-/// Whether a policy server is there and signs one of the events by the key that the room says.
-async fn is_signing_any(ctx: &Context, probes: &[UnsignedEvent]) -> bool {
+/// Whether a policy server is there and signs one of the events by the key that the room says. That one is the first from then on.
+async fn is_signing_any(ctx: &Context, probes: &mut [UnsignedEvent]) -> bool {
     let begun = Instant::now();
-    for (turn, probe) in probes.iter().cycle().take(POLICY_PROBES_MAX).enumerate() {
+    for turn in 0..POLICY_PROBES_MAX {
+        let Some(probe) = probes.first() else { return false };
         if turn > 0 {
             if begun.elapsed() >= POLICY_PAST_TIME_MAX {
                 return false;
@@ -317,6 +318,7 @@ async fn is_signing_any(ctx: &Context, probes: &[UnsignedEvent]) -> bool {
         if answer.is_ok_and(|answer| probe.signed(&answer).is_ok()) {
             return true;
         }
+        probes.rotate_left(1);
     }
     false
 }
@@ -427,5 +429,53 @@ fn not_signed(error: Error) -> ApiError {
     match error {
         Error::Invalid(invalid) => ApiError::forbidden(invalid.to_string()),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn refused(status: u16, errcode: &str) -> RemoteError {
+        let body = format!(r#"{{"errcode":"{errcode}","error":"no"}}"#);
+        RemoteError::of_answer(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes())
+    }
+
+    #[test]
+    fn only_one_answer_is_a_refusal_and_what_is_out_or_busy_has_no_opinion() {
+        for answers_others in [true, false] {
+            assert!(opinion_of(Ok(JsonObject::new()), answers_others).is_signature());
+            let refusal = opinion_of(Err(refused(400, "M_FORBIDDEN")), answers_others);
+            assert!(refusal.is_given() && !refusal.is_signature());
+            for (status, errcode) in [
+                (400, "M_BAD_JSON"),
+                (401, "M_UNAUTHORIZED"),
+                (403, "M_FORBIDDEN"),
+                (404, "M_NOT_FOUND"),
+                (408, "M_UNKNOWN"),
+                (413, "M_TOO_LARGE"),
+                (500, "M_UNKNOWN"),
+            ] {
+                let opinion = opinion_of(Err(refused(status, errcode)), answers_others);
+                assert!(matches!(opinion, Opinion::Failed), "{status} {errcode}");
+            }
+            let bad = RemoteError::BadAnswer("not JSON".to_owned());
+            assert!(matches!(opinion_of(Err(bad), answers_others), Opinion::Failed));
+            for error in [
+                refused(429, "M_LIMIT_EXCEEDED"),
+                refused(502, "M_UNKNOWN"),
+                refused(503, "M_UNKNOWN"),
+                refused(504, "M_UNKNOWN"),
+                RemoteError::Unreachable("nobody is there".to_owned()),
+                RemoteError::NotAdmitted("policy.test".to_owned()),
+            ] {
+                let shown = error.to_string();
+                assert!(matches!(opinion_of(Err(error), answers_others), Opinion::None), "{shown}");
+            }
+        }
+        assert!(matches!(opinion_of(Err(RemoteError::Timeout), true), Opinion::Failed));
+        assert!(matches!(opinion_of(Err(RemoteError::Timeout), false), Opinion::None));
     }
 }

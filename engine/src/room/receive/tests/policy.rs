@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    Command, Error, UnsignedEvent,
+    Command, Error, PolicyServer, UnsignedEvent,
     command::{AdoptState, KeepGuests, RemoveGuests, SendEvent, ShutOutGuests, UpgradeRoom, WithSigned},
     core::event::{JsonObject, encode_base64, redact},
-    view::RoomsWithGuestsToRemove,
+    view::{RoomsWithGuestsToRemove, federation::PolicyProbes},
 };
 
 pub(super) const POLICY_KEY_ID: &str = "ed25519:policy_server";
@@ -326,4 +326,42 @@ fn a_user_closes_a_room_without_waiting_for_its_guests() {
     assert_eq!(run(&scene, &key, RemoveGuests { room_id: ROOM.into() }), (1, 1));
     assert!(!scene.is_joined(guests::GUEST));
     scene.is_sound();
+}
+
+#[test]
+fn it_is_seen_by_the_newest_that_it_has_signed_of_each_sender_whether_it_signs() {
+    let (scene, key) = protected();
+    let stranger = KeyPair::from_seed("policy_server", &[10; 32]).unwrap();
+    let by = |key: &KeyPair| PolicyServer {
+        name: "there.example".to_owned(),
+        public_key: key.public_key().to_vec(),
+    };
+    let probes = |key: &KeyPair, limit| {
+        let policy = by(key);
+        let view = PolicyProbes { room_id: ROOM, policy: &policy, limit };
+        scene.world.engine.read(&view).unwrap()
+    };
+    let ids = |probes: &[UnsignedEvent]| -> Vec<String> {
+        let id = |probe: &UnsignedEvent| Pdu::parse(version(), probe.json()).unwrap().event_id.to_string();
+        probes.iter().map(id).collect()
+    };
+    assert!(probes(&key, 3).is_empty(), "what names it is not signed");
+    let one = signed(&scene.message(BOB, &strs(&scene.ends()), 20), &key);
+    let two = signed(&scene.message(BOB, &[&one.event_id], 21), &key);
+    assert!(accepted(&scene.receive(&[&one, &two])));
+    let (ours, _) = run(&scene, &key, message("hello"));
+    let found = probes(&key, 3);
+    assert_eq!(ids(&found), [ours.clone(), two.event_id.to_string()]);
+    assert_eq!(ids(&probes(&key, 1)), [ours]);
+    assert!(probes(&stranger, 3).is_empty(), "it is another key's");
+    for probe in &found {
+        assert!(probe.signed(&answer(probe.json(), &key)).is_ok());
+        assert!(probe.signed(&answer(probe.json(), &stranger)).is_err());
+    }
+    // The room has gone on without it for long.
+    scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({}));
+    for number in 0..200 {
+        scene.world.message(ROOM, ALICE, &number.to_string());
+    }
+    assert!(probes(&key, 3).is_empty());
 }

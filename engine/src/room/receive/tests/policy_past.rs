@@ -351,6 +351,37 @@ fn what_is_signed_is_taken_in_before_more_is_asked_about() {
 }
 
 #[test]
+fn it_is_seen_by_what_is_at_hand_whether_it_signs() {
+    let guarded = Guarded::lacking(AT_ONCE as u64 + 4);
+    let all: Vec<&Pdu> = guarded.sent.iter().collect();
+    let mut intake = page(&all[..AT_ONCE + 4]);
+    let wanted = loop {
+        match intake.next_step() {
+            Next::Check(pdus) => {
+                let view = CheckPdus { version: version(), pdus: &pdus };
+                intake.checked(guarded.scene.world.engine.read(&view).unwrap());
+            }
+            Next::Write(receive) => {
+                intake.received(guarded.scene.world.engine.write(*receive).wait().unwrap());
+            }
+            Next::Ask(Question::PolicySignature(wanted)) => break wanted,
+            _ => panic!("it is to be signed"),
+        }
+    };
+    assert_eq!(intake.other_signatures().len(), AT_ONCE - 1);
+    let later = intake.to_be_signed_later();
+    let later: Vec<&[u8]> = later.iter().map(|event| &event.json()[..]).collect();
+    assert_eq!(later, [&all[0].json[..], &all[3].json[..]]);
+    assert!(intake.signed_by(&wanted.policy).is_none());
+    let event = intake.event(&wanted.event_id).unwrap().clone();
+    let given = answer(&event, &guarded.key);
+    let told = Answer::PolicySignature(Some(given.clone()));
+    intake.answered(Question::PolicySignature(wanted.clone()), told);
+    let probe = intake.signed_by(&wanted.policy).unwrap();
+    assert!(probe.signed(&given).is_ok() && probe.signed(&answer(&event, &key(10))).is_err());
+}
+
+#[test]
 fn the_key_that_the_room_names_now_counts() {
     let mut guarded = Guarded::lacking(2);
     let old = guarded.sent[..2].iter().map(|pdu| signed(pdu, &guarded.key)).collect::<Vec<_>>();
