@@ -123,7 +123,7 @@ pub enum Answer {
         /// Those of them that are not here, as far as they came along.
         pdus: Vec<Bytes>,
     },
-    /// What the policy server answered; nothing if it refused or did not answer.
+    /// What the policy server answered; nothing if it refuses, or fails on the event.
     PolicySignature(Option<JsonObject>),
 }
 
