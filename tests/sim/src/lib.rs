@@ -16,7 +16,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use plan::{Plan, Step};
+pub use plan::{Deed, Fate, Plan, Step, User, What};
 pub use world::{Breach, Plant, World};
 
 /// A run that has been played.

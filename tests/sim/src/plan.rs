@@ -22,6 +22,14 @@ const SCENE_PERCENT: usize = 2;
 const SKIPPED_MAX: usize = 4;
 /// Requests to other servers before one is lost, at most: two for each server that is tried.
 const REQUESTS_MAX: usize = 4;
+/// In how many of a hundred runs of several servers rooms shut servers out by access lists.
+const LISTS_PERCENT: usize = 30;
+/// How often a list changes in such a run, at most, or a server is shut out for a while.
+const LISTS_MAX: usize = 3;
+/// What the dice for access lists are for; those of the servers have the numbers from one on.
+const LISTS: u64 = 100;
+/// What a user of a server that is shut out says and does there meanwhile, at most.
+const IN_VAIN_MAX: usize = 3;
 /// The longest pause, as a rule, in milliseconds: a few attempts to reach a server.
 const PAUSE_MS_MAX: usize = 120_000;
 /// The longest of all, in milliseconds: behind an hour a server that could not be reached has to catch up.
@@ -236,6 +244,10 @@ pub enum What {
     JoinRule(&'static str),
     /// Sets the history visibility.
     Visibility(&'static str),
+    /// Sets the room's access list: this server may take part no more, all others may.
+    ShutOut(usize),
+    /// Sets the room's access list: all servers may take part.
+    LetIn,
     /// Redacts one of the events.
     Redact(u8),
     /// Says that one of the events has been read.
@@ -262,7 +274,55 @@ impl Plan {
             let step = plan.any_step(&mut dice, calm);
             plan.steps.push(step);
         }
+        plan.change_lists(calm);
         plan
+    }
+
+    /// Access lists change somewhere in the run. Their dice are their own: a run in which they do not is what it would be without them.
+    fn change_lists(&mut self, calm: bool) {
+        let mut dice = Dice::aside(self.seed, LISTS);
+        if self.servers == 1 || !dice.happens(LISTS_PERCENT) {
+            return;
+        }
+        for _ in 0..1 + dice.below(LISTS_MAX) {
+            let steps = match dice.happens(50) {
+                true => self.shut_out(&mut dice),
+                false => vec![self.any_list(&mut dice, calm)],
+            };
+            // Behind the first step, which makes a room.
+            let at = 1 + dice.below(self.steps.len());
+            drop(self.steps.splice(at..at, steps));
+        }
+    }
+
+    /// A server is shut out, and hears of it; what its user says and does is refused. Sometimes it is let in again.
+    fn shut_out(&self, dice: &mut Dice) -> Vec<Step> {
+        let host = User { server: 0, number: 0 };
+        let guest = User { server: 1 + dice.below(self.servers - 1), number: dice.below(USERS_PER_SERVER) };
+        let in_first = |user, what| acted(user, Deed::In { room: 0, what });
+        let mut steps = vec![in_first(host, What::ShutOut(guest.server)), brought(host.server, guest.server)];
+        for _ in 0..1 + dice.below(IN_VAIN_MAX) {
+            let what = dice.weighted(&[(60, What::Say), (25, What::State(0)), (15, What::Join)]);
+            steps.push(in_first(guest, what));
+        }
+        if dice.happens(40) {
+            let all = (0..USERS_PER_SERVER).map(|number| User { number, ..guest });
+            steps.extend(all.map(|user| in_first(user, What::Leave)));
+        }
+        steps.push(brought(guest.server, host.server));
+        if dice.happens(40) {
+            steps.push(in_first(host, What::LetIn));
+            steps.extend([brought(host.server, guest.server), brought(guest.server, host.server)]);
+        }
+        steps
+    }
+
+    /// Somebody changes the list of a room, or tries to: whose server would be shut out itself is refused.
+    fn any_list(&self, dice: &mut Dice, calm: bool) -> Step {
+        let server = dice.below(self.servers);
+        let what = dice.weighted(&[(65, What::ShutOut(server)), (35, What::LetIn)]);
+        let deed = Deed::In { room: dice.below(256) as u8, what };
+        Step::Act { user: self.any_user(dice), deed, trouble: any_trouble(dice, calm), lapse: None }
     }
 
     /// A few steps that seldom come together by chance, between the first server and another.
@@ -302,8 +362,7 @@ impl Plan {
     }
 
     fn bring(&mut self, from: usize, to: usize) {
-        let (pick, fate, trouble, hits_sender) = (0, Fate::Arrives, None, false);
-        self.steps.push(Step::Carry { from, to, pick, fate, trouble, hits_sender });
+        self.steps.push(brought(from, to));
     }
 
     /// A room, and most users in it, so that the random part begins where something is at stake.
@@ -329,7 +388,7 @@ impl Plan {
     }
 
     fn act(&mut self, user: User, deed: Deed) {
-        self.steps.push(Step::Act { user, deed, trouble: None, lapse: None });
+        self.steps.push(acted(user, deed));
     }
 
     /// Everybody.
@@ -465,6 +524,16 @@ impl Plan {
             false => What::Level(dice.one_of(&FIELDS), level),
         }
     }
+}
+
+/// A deed that nothing disturbs.
+fn acted(user: User, deed: Deed) -> Step {
+    Step::Act { user, deed, trouble: None, lapse: None }
+}
+
+/// A delivery that arrives.
+fn brought(from: usize, to: usize) -> Step {
+    Step::Carry { from, to, pick: 0, fate: Fate::Arrives, trouble: None, hits_sender: false }
 }
 
 fn any_lapse(dice: &mut Dice, calm: bool) -> Option<(u8, Lapse)> {

@@ -173,6 +173,7 @@ fn names_server(step: &Step, server: usize) -> bool {
                 | Deed::In { what: What::Ban(target) | What::Unban(target), .. }
                 | Deed::In { what: What::Power(target, _), .. }
                 | Deed::Tell(target) => is_there(target),
+                Deed::In { what: What::ShutOut(named), .. } => *named == server,
                 _ => false,
             };
             target || is_there(user)

@@ -7,6 +7,7 @@ mod devices;
 mod fetch;
 mod join;
 mod ledger;
+mod lists;
 mod network;
 mod rest;
 mod server;
@@ -66,6 +67,8 @@ pub enum Plant {
     HastyFollower,
     /// Servers pass over that users of theirs are turned away from rooms that they are not in.
     DeafGuest,
+    /// Servers that a room lets in again do not tell again what was refused.
+    MuteGuest,
 }
 
 /// A room that was made.
@@ -221,8 +224,8 @@ impl World {
         self.check_acknowledged()
     }
 
-    /// All servers in a room hold one state: any two of which each takes the other to be in the room. One that was let in by
-    /// a server that did not know better may be alone with its belief.
+    /// All servers in a room hold one state: any two of which each takes the other to be in the room, and neither shuts the other out.
+    /// One that was let in by a server that did not know better may be alone with its belief.
     fn check_states(&self) -> Result<(), Breach> {
         for room in 0..self.rooms.len() {
             let mut states: Vec<(usize, BTreeSet<usize>, StateMap)> = Vec::new();
@@ -233,7 +236,8 @@ impl World {
                 }
                 let peers = self.servers_in_room(server, room);
                 for (other, others_peers, expected) in &states {
-                    if peers.contains(other) && others_peers.contains(&server) {
+                    let are_peers = peers.contains(other) && others_peers.contains(&server);
+                    if are_peers && !self.are_apart(room, *other, server) {
                         self.compare(room, (*other, expected), (server, &state))?;
                     }
                 }
@@ -246,17 +250,19 @@ impl World {
     /// Whether the server lacks members or events of the room, and nobody who has them tells it, because to them it is not in
     /// the room: its join came to be refused before it was told them.
     fn is_stranded(&self, server: usize, room: usize) -> bool {
-        let room_id = &self.rooms[room].id;
-        let lacks_some = |server: usize| {
-            let engine = self.servers[server].engine();
-            let partial = engine.read(&PartialRooms).unwrap_or_default();
-            partial.iter().any(|partial| partial.room_id == *room_id)
-                || ledger::waiting(&engine, room_id).is_ok_and(|waiting| !waiting.is_empty())
-        };
         let admits = |other: usize| {
-            other != server && !lacks_some(other) && self.servers_in_room(other, room).contains(&server)
+            let is_whole = !self.lacks_some(other, room);
+            other != server && is_whole && self.servers_in_room(other, room).contains(&server)
         };
-        lacks_some(server) && !(0..self.servers.len()).any(admits)
+        self.lacks_some(server, room) && !(0..self.servers.len()).any(admits)
+    }
+
+    /// Whether the server lacks members or events of the room.
+    fn lacks_some(&self, server: usize, room: usize) -> bool {
+        let (engine, room_id) = (self.servers[server].engine(), &self.rooms[room].id);
+        let partial = engine.read(&PartialRooms).unwrap_or_default();
+        partial.iter().any(|partial| partial.room_id == *room_id)
+            || ledger::waiting(&engine, room_id).is_ok_and(|waiting| !waiting.is_empty())
     }
 
     /// The room's state as a member on the server sees it; nothing if nobody there is in the room.
