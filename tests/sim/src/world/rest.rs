@@ -15,7 +15,8 @@ const TRANSACTIONS_MAX: usize = 50;
 
 impl World {
     /// Everything is delivered; servers that rooms have shut out are let in again, where somebody may; then everybody tells
-    /// everybody the last events that they know, until nobody learns anything new; and if what they hold differs, as it may where an event came too late for some, goes on to speak.
+    /// everybody the last events that they know, until nobody learns anything new; and if what they hold differs, as it may where
+    /// an event came too late for some, goes on to speak.
     pub(super) fn come_to_rest(&mut self) -> Result<(), Breach> {
         if self.servers.len() == 1 {
             return Ok(());
