@@ -60,6 +60,20 @@ fn invites_that_are_taken_back_unseen_are_found() {
 }
 
 #[test]
+fn history_that_is_not_read_in_is_found() {
+    let failure = caught(Plant::LazyReader);
+    assert_eq!(failure.breach.rule, "history", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
+fn words_of_the_past_that_are_kept_back_are_found() {
+    let failure = caught(Plant::StingyTeller);
+    assert_eq!(failure.breach.rule, "content", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
 fn a_seed_does_the_same_again() {
     for seed in 1..=20 {
         let plan = Plan::new(seed);
