@@ -25,7 +25,10 @@ use warren_engine::{
 };
 
 use super::{Breach, Plant, SERVER_NAMES, World, join::Failed, take_in::Asking};
-use crate::plan::{Trouble, User};
+use crate::{
+    client::StateMap,
+    plan::{Trouble, User},
+};
 
 /// Events on a page: few, so that pages begin and end at gaps and in them.
 const PAGE_EVENTS: u32 = 5;
@@ -97,17 +100,13 @@ impl World {
         room: usize,
         (pages, mut answers): (usize, usize),
     ) -> Result<Result<Reading, String>, Breach> {
-        let present = |world: &Self| {
-            let state = world.state_on(user.server, room)?;
-            Ok::<_, Breach>((state, world.servers_in_room(user.server, room)))
-        };
-        let before = present(self)?;
+        let before = self.present(user.server, room)?;
         let read = self.read_pages(user, room, pages, &mut answers);
         let has_crashed = self.servers[user.server].disk.has_crashed();
         if has_crashed {
             self.servers[user.server].restart()?;
         }
-        if present(self)? != before {
+        if self.present(user.server, room)? != before {
             let what = format!("what {} reads of the past changes the room's present", self.user_id(user));
             return Err(Breach::new("present", what));
         }
@@ -121,6 +120,11 @@ impl World {
             Err(Failed::Stopped(_)) => Ok(Err("the server fails to write".to_owned())),
             Err(Failed::Breach(breach)) => Err(breach),
         }
+    }
+
+    /// The state of a room, for who is in it, and the servers in it.
+    fn present(&self, server: usize, room: usize) -> Result<(Option<StateMap>, BTreeSet<usize>), Breach> {
+        Ok((self.state_on(server, room)?, self.servers_in_room(server, room)))
     }
 
     fn read_pages(

@@ -84,7 +84,7 @@ impl Past {
 
     /// Whether an event has to stand behind one that it follows: what comes live stands where it comes.
     fn is_bound(&self, server: usize, event_id: &str, prev: &str) -> bool {
-        let key = |event_id: &str| (server, Arc::from(event_id));
+        let key = |event_id: &str| -> (usize, Arc<str>) { (server, Arc::from(event_id)) };
         let Some(of_prev) = self.intakes.get(&key(prev)) else { return false };
         match self.intakes.get(&key(event_id)) {
             Some(intake) => intake == of_prev,
@@ -358,7 +358,8 @@ mod tests {
     }
 
     fn read_in(past: &mut Past, server: usize, names: &[&str]) {
-        let outcomes = names.iter().map(|name| (Arc::from(*name), Outcome::Accepted)).collect();
+        let outcomes: BTreeMap<Arc<str>, Outcome> =
+            names.iter().map(|name| (Arc::from(*name), Outcome::Accepted)).collect();
         past.note_read_in(server, Vec::new(), std::iter::empty(), &outcomes);
     }
 
