@@ -14,13 +14,15 @@ use std::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use warren_engine::{
-    Outcome,
+    Error, Outcome,
     core::{checked::Refused, event::Pdu, filter::RoomEventFilter, version::RoomVersion},
     fetching::servers_to_ask,
     intake::Intake,
     view::{
         BeforeGap, HistoryGap, Messages, StreamToken,
-        federation::{BACKFILL_LIMIT_MAX, Backfill, EventsNotInGraph, IncomingRoom, PartialRooms},
+        federation::{
+            BACKFILL_LIMIT_MAX, Backfill, EventsNotInGraph, IncomingRoom, PartialRoom, PartialRooms,
+        },
     },
 };
 
@@ -186,7 +188,7 @@ impl World {
             let engine = self.servers[server].engine();
             let Some(gap) = engine.read(&page)? else { return Ok(Filled::Ended) };
             // The state before what is filled in follows from that of the join, which is to be whole.
-            if self.lacks_members(server, room).map_err(Failed::Breach)? {
+            if self.partial_joins(server, room)?.iter().any(|partial| !partial.is_past) {
                 return Ok(Filled::Going);
             }
             let own = IncomingRoom { room_id: &room_id, server: SERVER_NAMES[server] };
@@ -202,9 +204,14 @@ impl World {
 
     /// Whether the room lacks members on the server, of this stay or an earlier one.
     pub(super) fn lacks_members(&self, server: usize, room: usize) -> Result<bool, Breach> {
-        let partial = self.servers[server].engine().read(&PartialRooms);
-        let partial = partial.map_err(|error| Breach::new("partial", error))?;
-        Ok(partial.iter().any(|partial| partial.room_id == self.rooms[room].id))
+        let partial = self.partial_joins(server, room).map_err(|error| Breach::new("partial", error))?;
+        Ok(!partial.is_empty())
+    }
+
+    fn partial_joins(&self, server: usize, room: usize) -> Result<Vec<PartialRoom>, Error> {
+        let mut partial = self.servers[server].engine().read(&PartialRooms)?;
+        partial.retain(|partial| partial.room_id == self.rooms[room].id);
+        Ok(partial)
     }
 
     /// What others tell of events and of what is before them.
