@@ -114,6 +114,19 @@ pub enum Step {
         /// What goes wrong on it meanwhile.
         trouble: Option<Trouble>,
     },
+    /// A user reads the history of a room backwards, from its newest event, and their server asks for what it lacks of that.
+    Page {
+        /// Who.
+        user: User,
+        /// Which room.
+        room: u8,
+        /// How many pages at most.
+        pages: u8,
+        /// How many of the server's questions are answered before the network fails.
+        answers: u8,
+        /// What goes wrong on it meanwhile.
+        trouble: Option<Trouble>,
+    },
     /// The servers of the mask can no longer reach the others.
     Cut {
         /// Bit n: server n.
@@ -329,10 +342,26 @@ impl Plan {
     fn scene(&mut self, dice: &mut Dice) {
         let other = 1 + dice.below(self.servers - 1);
         let (host, guest) = (User { server: 0, number: 0 }, User { server: other, number: 0 });
-        match dice.happens(50) {
-            true => self.overtaken_list(host, guest),
-            false => self.invite_taken_back(host, guest),
+        match dice.below(3) {
+            0 => self.overtaken_list(host, guest),
+            1 => self.invite_taken_back(host, guest),
+            _ => self.came_back(host, guest),
         }
+    }
+
+    /// A user whose server has left the room comes back, and reads what was said meanwhile and before.
+    fn came_back(&mut self, host: User, guest: User) {
+        let in_first = |what| Deed::In { room: 0, what };
+        for number in 0..USERS_PER_SERVER {
+            self.act(User { number, ..guest }, in_first(What::Leave));
+            self.bring(guest.server, host.server);
+        }
+        self.act(host, in_first(What::Say));
+        self.act(host, in_first(What::Invite(guest)));
+        self.act(guest, in_first(What::Join));
+        let (server, answers, trouble) = (guest.server, u8::MAX, None);
+        self.steps.push(Step::Fetch { server, answers, trouble });
+        self.steps.push(Step::Page { user: guest, room: 0, pages: u8::MAX, answers, trouble });
     }
 
     /// A server misses a change of a user's devices, and while it asks for all of them, one more comes.
@@ -403,13 +432,14 @@ impl Plan {
 
     fn any_step(&self, dice: &mut Dice, calm: bool) -> Step {
         let kind = match self.servers {
-            1 => dice.weighted(&[(70, 'a'), (22, 's'), (4, 'x'), (2, 'p'), (2, 'k')]),
+            1 => dice.weighted(&[(70, 'a'), (20, 's'), (2, 'b'), (4, 'x'), (2, 'p'), (2, 'k')]),
             _ => dice.weighted(&[
                 (38, 'a'),
                 (9, 's'),
                 (34, 'c'),
                 (6, 'f'),
                 (5, 'd'),
+                (5, 'b'),
                 (3, 't'),
                 (2, 'h'),
                 (2, 'x'),
@@ -434,6 +464,12 @@ impl Plan {
                 let answers = if calm || dice.happens(80) { u8::MAX } else { dice.below(3) as u8 };
                 let (server, waits) = (dice.below(self.servers), !calm && dice.happens(40));
                 Step::Follow { server, answers, waits, trouble: any_trouble(dice, calm) }
+            }
+            'b' => {
+                let pages = if dice.happens(60) { u8::MAX } else { 1 + dice.below(4) as u8 };
+                let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(12) as u8 };
+                let (user, room) = (self.any_user(dice), dice.below(256) as u8);
+                Step::Page { user, room, pages, answers, trouble: any_trouble(dice, calm) }
             }
             // Mostly a first pause after a failure; sometimes long enough for a server to count as gone.
             'p' => {

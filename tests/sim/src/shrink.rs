@@ -158,6 +158,16 @@ fn simpler(step: &Step) -> Vec<Step> {
                 simpler.push(follow(u8::MAX, *waits, *trouble));
             }
         }
+        Step::Page { user, room, pages, answers, trouble } => {
+            let page =
+                |answers, trouble| Step::Page { user: *user, room: *room, pages: *pages, answers, trouble };
+            if trouble.is_some() {
+                simpler.push(page(*answers, None));
+            }
+            if *answers != u8::MAX {
+                simpler.push(page(u8::MAX, *trouble));
+            }
+        }
         _ => {}
     }
     simpler
@@ -178,7 +188,7 @@ fn names_server(step: &Step, server: usize) -> bool {
             };
             target || is_there(user)
         }
-        Step::Sync { user } => is_there(user),
+        Step::Sync { user } | Step::Page { user, .. } => is_there(user),
         Step::Carry { from, to, .. } => *from == server || *to == server,
         Step::Crash { server: named }
         | Step::Skew { server: named, .. }

@@ -122,6 +122,20 @@ fn servers_of_which_one_stays_shut_out_need_not_agree() {
 }
 
 #[test]
+fn history_that_is_not_read_in_is_found() {
+    let failure = caught(Plant::LazyReader);
+    assert_eq!(failure.breach.rule, "history", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
+fn words_of_the_past_that_are_kept_back_are_found() {
+    let failure = caught(Plant::StingyTeller);
+    assert_eq!(failure.breach.rule, "content", "{failure}");
+    assert!(failure.plan.steps.len() <= SHORT, "not short:\n{failure}");
+}
+
+#[test]
 fn a_seed_does_the_same_again() {
     for seed in 1..=20 {
         let plan = Plan::new(seed);

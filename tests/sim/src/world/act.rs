@@ -61,6 +61,11 @@ impl World {
     pub(super) fn act(&mut self, user: User, deed: Deed, trouble: Option<Trouble>) -> Result<(), Breach> {
         let Some((request, room, words)) = self.request(user, deed) else { return Ok(()) };
         let words = format!("{} {words}", self.user_id(user));
+        if let Request::Send(send) = &request
+            && let Some(target) = &send.redacts
+        {
+            self.note_redaction(user, room, target);
+        }
         self.servers[user.server].arm(trouble);
         let before = self.audiences(user.server);
         let mut outcome = self.submit(user, room, &request)?;
@@ -105,6 +110,9 @@ impl World {
                 self.tell(format!("{words}: room {}", self.rooms.len()));
             }
             Ok(Made::Event(event_id)) => {
+                if let Request::Send(send) = request {
+                    self.past.note_said(&event_id, Value::Object(send.content.clone()));
+                }
                 let known = self.acknowledged.iter().position(|event| event.event_id == event_id);
                 let number = known.unwrap_or_else(|| {
                     self.acknowledged.push(Acknowledged { user, room, event_id: event_id.clone() });

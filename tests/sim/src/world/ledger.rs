@@ -157,6 +157,11 @@ impl Ledger {
         self.let_go(server, room, history.into_iter());
     }
 
+    /// What an event follows, if it has gone out.
+    pub fn prev_events(&self, event_id: &str) -> &[Arc<str>] {
+        self.prev_events.get(event_id).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether an event follows another one, by way of such as have gone out.
     fn follows(&self, event_id: &str, other: &str) -> bool {
         let (mut seen, mut next) = (BTreeSet::new(), vec![event_id]);

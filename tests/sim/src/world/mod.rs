@@ -9,6 +9,8 @@ mod join;
 mod ledger;
 mod lists;
 mod network;
+mod page;
+mod past;
 mod rest;
 mod server;
 mod take_in;
@@ -69,6 +71,10 @@ pub enum Plant {
     DeafGuest,
     /// Servers that a room lets in again do not tell again what was refused.
     MuteGuest,
+    /// Servers take in nothing of the past that they are told.
+    LazyReader,
+    /// Servers tell what was said in the past without the words, to those who may see it as well.
+    StingyTeller,
 }
 
 /// A room that was made.
@@ -104,6 +110,7 @@ pub struct World {
     last_message: Option<act::Message>,
     network: network::Network,
     ledger: ledger::Ledger,
+    past: past::Past,
     /// What becomes of a later request between servers, after so many that are answered.
     lapse: Option<(u8, Lapse)>,
     /// How many events servers have learnt of from others.
@@ -126,6 +133,7 @@ impl World {
             last_message: None,
             network: network::Network::default(),
             ledger: ledger::Ledger::default(),
+            past: past::Past::default(),
             lapse: None,
             learned: 0,
         })
@@ -162,6 +170,9 @@ impl World {
                 let followed = self.follow(*server, usize::from(*answers), *waits);
                 self.servers[*server].disk.disarm();
                 followed.map(drop)
+            }
+            Step::Page { user, room, pages, answers, trouble } => {
+                self.page_back(*user, (*room, *pages), *answers, *trouble)
             }
             Step::Cut { mask } => {
                 let side = |apart: u8| {
@@ -213,15 +224,16 @@ impl World {
         self.check_outsiders()?;
         self.settle_devices()?;
         self.check_devices()?;
-        for server in &mut self.servers {
+        for (index, server) in self.servers.iter_mut().enumerate() {
             server.check()?;
-            let engine = server.engine();
+            let (engine, read_in) = (server.engine(), self.past.read_in_by(index));
             for client in &mut server.clients {
                 client.sync(&engine)?;
-                client.finish(&engine)?;
+                client.finish(&engine, &read_in)?;
             }
         }
-        self.check_acknowledged()
+        self.check_acknowledged()?;
+        self.check_history()
     }
 
     /// All servers in a room hold one state: any two of which each takes the other to be in the room, and neither shuts the other out.

@@ -8,7 +8,7 @@ use warren_engine::{
     command::{Parked, Transaction},
     intake::{Answer, Intake, Next},
     reception::{Body, Reception, RoomReception},
-    view::CheckPdus,
+    view::{CheckHistory, CheckPdus},
 };
 
 use super::{Breach, Plant, SERVER_NAMES, Stopped, World};
@@ -160,7 +160,11 @@ impl World {
             match intake.next_step() {
                 Next::Check(pdus) => {
                     let view = CheckPdus { version: intake.version(), pdus: &pdus };
-                    intake.checked(server.engine().read(&view).map_err(Stopped::Failed)?);
+                    let checks = match intake.is_history() {
+                        true => server.engine().read(&CheckHistory(view)),
+                        false => server.engine().read(&view),
+                    };
+                    intake.checked(checks.map_err(Stopped::Failed)?);
                 }
                 Next::Write(receive) => intake.received(server.write(*receive)?),
                 Next::Ask(question) => {
