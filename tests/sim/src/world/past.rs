@@ -19,7 +19,7 @@ use warren_engine::{
     },
 };
 
-use super::{Breach, SERVER_NAMES, World, ledger::waiting, page::Reading};
+use super::{Breach, SERVER_NAMES, World, page::Reading};
 use crate::plan::User;
 
 /// Events that are asked for at once.
@@ -218,7 +218,7 @@ impl World {
             for user in self.plan.users() {
                 let user_id = self.user_id(user);
                 let is_in = self.joined(user.server, &user_id).contains(&room);
-                if !is_in || self.lacks_some(user.server, room)? {
+                if !is_in || self.lacks_some(user.server, room) {
                     continue;
                 }
                 let read = self.read_back(user, room, (usize::MAX, usize::MAX))?;
@@ -238,20 +238,13 @@ impl World {
         self.check_states()
     }
 
-    /// Whether the server lacks members or events of the room.
-    fn lacks_some(&self, server: usize, room: usize) -> Result<bool, Breach> {
-        let waiting = waiting(&self.servers[server].engine(), &self.rooms[room].id);
-        let waiting = waiting.map_err(|error| Breach::new("history", error))?;
-        Ok(!waiting.is_empty() || self.lacks_members(server, room)?)
-    }
-
     /// What a user has read is what each other server would show them that takes theirs to be in the room, and them.
     fn compare_with_others(&self, user: User, room: usize, reading: &Reading) -> Result<(), Breach> {
         let user_id = self.user_id(user);
         for other in self.servers_in_room(user.server, room) {
             let is_mutual = other != user.server && self.servers_in_room(other, room).contains(&user.server);
             let knows = is_mutual && self.joined(other, &user_id).contains(&room);
-            if knows && !self.lacks_some(other, room)? {
+            if knows && !self.lacks_some(other, room) && !self.are_apart(room, user.server, other) {
                 self.compare_with(user, room, other, reading)?;
             }
         }
