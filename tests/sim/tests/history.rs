@@ -7,6 +7,8 @@ use warren_sim::{Deed, Fate, Fault, Plan, Plant, Step, Trouble, User, What, play
 const HOST: User = User { server: 0, number: 0 };
 /// Who comes later, from another server.
 const GUEST: User = User { server: 1, number: 0 };
+/// Comes from a third server.
+const THIRD: User = User { server: 2, number: 0 };
 /// The room.
 const ROOM: u8 = 0;
 
@@ -32,9 +34,14 @@ fn read(user: User) -> Step {
     read_with(user, u8::MAX, None)
 }
 
+fn carry(from: User, to: User) -> Step {
+    let (from, to, fate) = (from.server, to.server, Fate::Arrives);
+    Step::Carry { from, to, pick: 0, fate, trouble: None, hits_sender: false }
+}
+
 /// What is told of each reading, in order, of a run that keeps all promises.
 fn readings(steps: Vec<Step>) -> Vec<String> {
-    let played = play(&Plan { seed: 1, version: "11", servers: 2, steps }, Plant::Nothing);
+    let played = play(&Plan { seed: 1, version: "11", servers: 3, steps }, Plant::Nothing);
     assert_eq!(played.breach, None, "{:#?}", played.story);
     let read = |sentence: &String| Some(sentence.split_once(" reads back in room 1: ")?.1.to_owned());
     played.story.iter().filter_map(read).collect()
@@ -88,13 +95,34 @@ fn who_comes_back_reads_what_was_said_meanwhile() {
     let mut steps = vec![create(), act(HOST, What::Say)];
     steps.extend(come_in());
     steps.push(act(GUEST, What::Leave));
-    let (from, to, pick, fate) = (GUEST.server, HOST.server, 0, Fate::Arrives);
-    steps.push(Step::Carry { from, to, pick, fate, trouble: None, hits_sender: false });
+    steps.push(carry(GUEST, HOST));
     steps.extend([act(HOST, What::Say), act(HOST, What::Say)]);
     steps.extend(come_in());
     steps.extend([read(HOST), read(GUEST)]);
     let readings = readings(steps);
     assert_eq!(readings[1], readings[0]);
+}
+
+#[test]
+fn who_comes_back_by_way_of_one_that_has_not_heard_of_their_leave_reads_all() {
+    let mut steps = vec![create()];
+    steps.extend(come_in());
+    // What is said of it to the guest's server waits for more.
+    steps.extend([act(THIRD, What::Join), carry(HOST, GUEST), act(GUEST, What::Leave)]);
+    steps.push(act(HOST, What::Say));
+    steps.extend(come_in());
+    steps.extend([read(HOST), read(GUEST)]);
+    let readings = readings(steps);
+    assert_eq!(readings[1], readings[0]);
+}
+
+#[test]
+fn whom_a_room_had_shut_out_reads_what_they_may_see_of_that_time() {
+    let mut steps = vec![create(), act(HOST, What::Visibility("invited"))];
+    steps.extend([act(HOST, What::ShutOut(GUEST.server)), act(HOST, What::LetIn)]);
+    steps.extend(come_in());
+    steps.extend([read(HOST), read(GUEST)]);
+    assert_eq!(readings(steps).len(), 2);
 }
 
 #[test]

@@ -107,6 +107,15 @@ impl Ledger {
         self.caught_up.insert((from, to));
     }
 
+    /// Whether the server catches up, and was out of the room for a time behind an event in it.
+    fn was_away(&self, from: usize, to: usize, room: usize, order: usize) -> bool {
+        let is_later = |server: usize, audience: &Audience| {
+            server == from && audience.room == room && audience.order > order && !audience.is_told
+        };
+        let mut later = self.audiences.iter().filter(|((server, _), audience)| is_later(*server, audience));
+        self.caught_up.contains(&(from, to)) && later.any(|(_, audience)| !audience.to.contains(&to))
+    }
+
     /// A server made an event that another one has taken, and tells to all who were in the room.
     pub fn note_told(&mut self, server: usize, room: usize, event_id: Arc<str>, perhaps: BTreeSet<usize>) {
         let (order, to, late) = (self.audiences.len(), BTreeSet::new(), BTreeSet::new());
@@ -284,9 +293,11 @@ impl World {
             if last <= order {
                 self.ledger.last.insert((from, to, room), order);
             } else if self.servers_in_room(from, room).contains(&to)
+                && !self.ledger.was_away(from, to, room, order)
                 && !self.ledger.shut_out.contains(&(room, from))
             {
-                // Otherwise it is made up for: of a room that the other left while it caught up, it comes behind where that ended.
+                // Otherwise it is made up for: of a room that the other left while it caught up, also if it came back, it comes behind
+                // where that ended.
                 // And what is told once more, since the room lets the server in again, may come before what is still to be told.
                 return Err(Breach::new("order", format!("{way}: {name} comes behind later ones")));
             }

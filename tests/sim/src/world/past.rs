@@ -258,12 +258,15 @@ impl World {
         let by_other = self.shown_by(other, user, room)?;
         let by_other: BTreeMap<&str, &Value> = by_other.iter().map(|event| (id_of(event), event)).collect();
         let led_to = self.led_to(user.server, other, room)?;
-        // Whether a redaction is told depends on what it redacts, and on what is known of that.
+        // Whether a redaction is told depends on what it redacts, and on what is known of that. Of what none of its own users may see a server
+        // has been told no words.
         for (event_id, event) in by_other.iter().filter(|(_, event)| !is_redaction(event)) {
             let event_name = || self.event_name(event_id);
             match shown.get(event_id) {
                 Some(own)
-                    if own["content"] != event["content"] && !self.past.redacted.contains(*event_id) =>
+                    if own["content"] != event["content"]
+                        && is_by_user_of(event, name)
+                        && !self.past.redacted.contains(*event_id) =>
                 {
                     let what = format!("{user_id} is shown {} in other words than by {name}", event_name());
                     return Err(Breach::new("content", what));
@@ -332,6 +335,13 @@ fn id_of(event: &Value) -> &str {
 
 fn is_redaction(event: &Value) -> bool {
     event["type"] == "m.room.redaction"
+}
+
+fn is_by_user_of(event: &Value, server_name: &str) -> bool {
+    event["sender"]
+        .as_str()
+        .and_then(|sender| sender.split_once(':'))
+        .is_some_and(|(_, name)| name == server_name)
 }
 
 /// Two events that both readings have, one behind the other in the first, and not in the second.
