@@ -142,7 +142,7 @@ fn follow(
 }
 
 /// Whether the event may be a join by which this server entered the room. It follows nothing that is here, or not all that it
-/// names; where nothing is left open by it, it makes no difference.
+/// names, or what was filled in since; where nothing is left open by it, it makes no difference.
 fn is_entry(
     row: &Row<'_>,
     room: RoomNum,
@@ -160,8 +160,16 @@ fn is_entry(
     let Ok(pdu) = Pdu::from_stored(room_version(header.value.version)?, id, json) else { return Ok(false) };
     let own = &*row.reader().shared.server_name;
     let is_own_join = pdu.membership() == Some("join") && server_name(&pdu.sender) == Some(own);
+    if !is_own_join {
+        return Ok(false);
+    }
+    for prev in &header.value.prev {
+        if row.header(*prev)?.is_some_and(|prev| prev.value.is_filled_in) {
+            return Ok(true);
+        }
+    }
     let named: HashSet<_> = pdu.prev_events.iter().collect();
-    Ok(is_own_join && header.value.prev.len() < named.len())
+    Ok(header.value.prev.len() < named.len())
 }
 
 /// Proposes what settles that an accepted event does not stand where its header says, but `stands` or nothing does.

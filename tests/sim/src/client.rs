@@ -3,7 +3,10 @@
 //! It keeps what it was sent: each room's timeline in order, and its state with every `state_after` applied. After each
 //! sync its state must be the server's. Half of the clients take only a few events at a time and fill gaps by paging back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 use warren_engine::{
@@ -261,13 +264,15 @@ impl Client {
     }
 
     /// What must hold when everything has been synced: nothing more comes, the timeline is the end of what paging shows,
-    /// and whoever asks again from an earlier token is sent the same.
-    pub fn finish(&mut self, engine: &Engine) -> Result<(), Breach> {
+    /// and whoever asks again from an earlier token is sent the same. What the server has `read_in` of the past may stand between,
+    /// for clients are not told of it.
+    pub fn finish(&mut self, engine: &Engine, read_in: &BTreeSet<&str>) -> Result<(), Breach> {
         if !self.sync(engine)?.is_empty() {
             return Err(self.breach("quiet", "something is new after everything was synced"));
         }
         for (room_id, room) in self.rooms.iter().filter(|(_, room)| room.is_joined) {
-            let whole = self.page(engine, room_id, None, None, true)?;
+            let mut whole = self.page(engine, room_id, None, None, true)?;
+            whole.retain(|event_id| room.timeline.contains(event_id) || !read_in.contains(&**event_id));
             if !whole.ends_with(&room.timeline) {
                 let what = format!("paging shows {whole:?}, syncing {:?}", room.timeline);
                 return Err(self.breach("timeline", what));
@@ -277,7 +282,7 @@ impl Client {
                 [room.tokens.first(), room.tokens.get(room.tokens.len() / 2)].into_iter().flatten()
             {
                 if self.is_wide {
-                    self.replay(engine, room_id, *token, &room.timeline[*count..])?;
+                    self.replay(engine, room_id, *token, (&room.timeline[*count..], read_in))?;
                 }
             }
         }
@@ -289,10 +294,11 @@ impl Client {
         engine: &Engine,
         room_id: &str,
         since: SyncToken,
-        expected: &[String],
+        (expected, read_in): (&[String], &BTreeSet<&str>),
     ) -> Result<(), Breach> {
         let (body, _) = self.ask(engine, Some(since))?;
-        let sent: Vec<&str> = event_ids(&body["rooms"]["join"][room_id]).collect();
+        let mut sent: Vec<&str> = event_ids(&body["rooms"]["join"][room_id]).collect();
+        sent.retain(|event_id| expected.iter().any(|known| known == event_id) || !read_in.contains(event_id));
         // Behind a gap the same tokens lead to the events after it.
         let is_limited = body["rooms"]["join"][room_id]["timeline"]["limited"] == true;
         let is_same = if is_limited && self.may_have_gaps {

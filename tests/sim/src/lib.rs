@@ -16,7 +16,8 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use plan::{Plan, Step};
+pub use disk::Fault;
+pub use plan::{Deed, Fate, Plan, Step, Trouble, User, What};
 pub use world::{Breach, Plant, World};
 
 /// A run that has been played.

@@ -22,6 +22,14 @@ const SCENE_PERCENT: usize = 2;
 const SKIPPED_MAX: usize = 4;
 /// Requests to other servers before one is lost, at most: two for each server that is tried.
 const REQUESTS_MAX: usize = 4;
+/// In how many of a hundred runs of several servers rooms shut servers out by access lists.
+const LISTS_PERCENT: usize = 30;
+/// How often a list changes in such a run, at most, or a server is shut out for a while.
+const LISTS_MAX: usize = 3;
+/// What the dice for access lists are for; those of the servers have the numbers from one on.
+const LISTS: u64 = 100;
+/// What a user of a server that is shut out says and does there meanwhile, at most.
+const IN_VAIN_MAX: usize = 3;
 /// The longest pause, as a rule, in milliseconds: a few attempts to reach a server.
 const PAUSE_MS_MAX: usize = 120_000;
 /// The longest of all, in milliseconds: behind an hour a server that could not be reached has to catch up.
@@ -103,6 +111,19 @@ pub enum Step {
         answers: u8,
         /// Whether the first answer is still on its way when other things happen.
         waits: bool,
+        /// What goes wrong on it meanwhile.
+        trouble: Option<Trouble>,
+    },
+    /// A user reads the history of a room backwards, from its newest event, and their server asks for what it lacks of that.
+    Page {
+        /// Who.
+        user: User,
+        /// Which room.
+        room: u8,
+        /// How many pages at most.
+        pages: u8,
+        /// How many of the server's questions are answered before the network fails.
+        answers: u8,
         /// What goes wrong on it meanwhile.
         trouble: Option<Trouble>,
     },
@@ -236,6 +257,10 @@ pub enum What {
     JoinRule(&'static str),
     /// Sets the history visibility.
     Visibility(&'static str),
+    /// Sets the room's access list: this server may take part no more, all others may.
+    ShutOut(usize),
+    /// Sets the room's access list: all servers may take part.
+    LetIn,
     /// Redacts one of the events.
     Redact(u8),
     /// Says that one of the events has been read.
@@ -262,17 +287,81 @@ impl Plan {
             let step = plan.any_step(&mut dice, calm);
             plan.steps.push(step);
         }
+        plan.change_lists(calm);
         plan
+    }
+
+    /// Access lists change somewhere in the run. Their dice are their own: a run in which they do not is what it would be without them.
+    fn change_lists(&mut self, calm: bool) {
+        let mut dice = Dice::aside(self.seed, LISTS);
+        if self.servers == 1 || !dice.happens(LISTS_PERCENT) {
+            return;
+        }
+        for _ in 0..1 + dice.below(LISTS_MAX) {
+            let steps = match dice.happens(50) {
+                true => self.shut_out(&mut dice),
+                false => vec![self.any_list(&mut dice, calm)],
+            };
+            // Behind the first step, which makes a room.
+            let at = 1 + dice.below(self.steps.len());
+            drop(self.steps.splice(at..at, steps));
+        }
+    }
+
+    /// A server is shut out, and hears of it; what its user says and does is refused. Sometimes it is let in again.
+    fn shut_out(&self, dice: &mut Dice) -> Vec<Step> {
+        let host = User { server: 0, number: 0 };
+        let guest = User { server: 1 + dice.below(self.servers - 1), number: dice.below(USERS_PER_SERVER) };
+        let in_first = |user, what| acted(user, Deed::In { room: 0, what });
+        let mut steps = vec![in_first(host, What::ShutOut(guest.server)), brought(host.server, guest.server)];
+        for _ in 0..1 + dice.below(IN_VAIN_MAX) {
+            let what = dice.weighted(&[(60, What::Say), (25, What::State(0)), (15, What::Join)]);
+            steps.push(in_first(guest, what));
+        }
+        if dice.happens(40) {
+            let all = (0..USERS_PER_SERVER).map(|number| User { number, ..guest });
+            steps.extend(all.map(|user| in_first(user, What::Leave)));
+        }
+        steps.push(brought(guest.server, host.server));
+        if dice.happens(40) {
+            steps.push(in_first(host, What::LetIn));
+            steps.extend([brought(host.server, guest.server), brought(guest.server, host.server)]);
+        }
+        steps
+    }
+
+    /// Somebody changes the list of a room, or tries to: whose server would be shut out itself is refused.
+    fn any_list(&self, dice: &mut Dice, calm: bool) -> Step {
+        let server = dice.below(self.servers);
+        let what = dice.weighted(&[(65, What::ShutOut(server)), (35, What::LetIn)]);
+        let deed = Deed::In { room: dice.below(256) as u8, what };
+        Step::Act { user: self.any_user(dice), deed, trouble: any_trouble(dice, calm), lapse: None }
     }
 
     /// A few steps that seldom come together by chance, between the first server and another.
     fn scene(&mut self, dice: &mut Dice) {
         let other = 1 + dice.below(self.servers - 1);
         let (host, guest) = (User { server: 0, number: 0 }, User { server: other, number: 0 });
-        match dice.happens(50) {
-            true => self.overtaken_list(host, guest),
-            false => self.invite_taken_back(host, guest),
+        match dice.below(3) {
+            0 => self.overtaken_list(host, guest),
+            1 => self.invite_taken_back(host, guest),
+            _ => self.came_back(host, guest),
         }
+    }
+
+    /// A user whose server has left the room comes back, and reads what was said meanwhile and before.
+    fn came_back(&mut self, host: User, guest: User) {
+        let in_first = |what| Deed::In { room: 0, what };
+        for number in 0..USERS_PER_SERVER {
+            self.act(User { number, ..guest }, in_first(What::Leave));
+            self.bring(guest.server, host.server);
+        }
+        self.act(host, in_first(What::Say));
+        self.act(host, in_first(What::Invite(guest)));
+        self.act(guest, in_first(What::Join));
+        let (server, answers, trouble) = (guest.server, u8::MAX, None);
+        self.steps.push(Step::Fetch { server, answers, trouble });
+        self.steps.push(Step::Page { user: guest, room: 0, pages: u8::MAX, answers, trouble });
     }
 
     /// A server misses a change of a user's devices, and while it asks for all of them, one more comes.
@@ -302,8 +391,7 @@ impl Plan {
     }
 
     fn bring(&mut self, from: usize, to: usize) {
-        let (pick, fate, trouble, hits_sender) = (0, Fate::Arrives, None, false);
-        self.steps.push(Step::Carry { from, to, pick, fate, trouble, hits_sender });
+        self.steps.push(brought(from, to));
     }
 
     /// A room, and most users in it, so that the random part begins where something is at stake.
@@ -329,7 +417,7 @@ impl Plan {
     }
 
     fn act(&mut self, user: User, deed: Deed) {
-        self.steps.push(Step::Act { user, deed, trouble: None, lapse: None });
+        self.steps.push(acted(user, deed));
     }
 
     /// Everybody.
@@ -344,13 +432,14 @@ impl Plan {
 
     fn any_step(&self, dice: &mut Dice, calm: bool) -> Step {
         let kind = match self.servers {
-            1 => dice.weighted(&[(70, 'a'), (22, 's'), (4, 'x'), (2, 'p'), (2, 'k')]),
+            1 => dice.weighted(&[(70, 'a'), (20, 's'), (2, 'b'), (4, 'x'), (2, 'p'), (2, 'k')]),
             _ => dice.weighted(&[
                 (38, 'a'),
                 (9, 's'),
                 (34, 'c'),
                 (6, 'f'),
                 (5, 'd'),
+                (5, 'b'),
                 (3, 't'),
                 (2, 'h'),
                 (2, 'x'),
@@ -375,6 +464,12 @@ impl Plan {
                 let answers = if calm || dice.happens(80) { u8::MAX } else { dice.below(3) as u8 };
                 let (server, waits) = (dice.below(self.servers), !calm && dice.happens(40));
                 Step::Follow { server, answers, waits, trouble: any_trouble(dice, calm) }
+            }
+            'b' => {
+                let pages = if dice.happens(60) { u8::MAX } else { 1 + dice.below(4) as u8 };
+                let answers = if calm || dice.happens(70) { u8::MAX } else { dice.below(12) as u8 };
+                let (user, room) = (self.any_user(dice), dice.below(256) as u8);
+                Step::Page { user, room, pages, answers, trouble: any_trouble(dice, calm) }
             }
             // Mostly a first pause after a failure; sometimes long enough for a server to count as gone.
             'p' => {
@@ -465,6 +560,16 @@ impl Plan {
             false => What::Level(dice.one_of(&FIELDS), level),
         }
     }
+}
+
+/// A deed that nothing disturbs.
+fn acted(user: User, deed: Deed) -> Step {
+    Step::Act { user, deed, trouble: None, lapse: None }
+}
+
+/// A delivery that arrives.
+fn brought(from: usize, to: usize) -> Step {
+    Step::Carry { from, to, pick: 0, fate: Fate::Arrives, trouble: None, hits_sender: false }
 }
 
 fn any_lapse(dice: &mut Dice, calm: bool) -> Option<(u8, Lapse)> {

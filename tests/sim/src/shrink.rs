@@ -158,6 +158,16 @@ fn simpler(step: &Step) -> Vec<Step> {
                 simpler.push(follow(u8::MAX, *waits, *trouble));
             }
         }
+        Step::Page { user, room, pages, answers, trouble } => {
+            let page =
+                |answers, trouble| Step::Page { user: *user, room: *room, pages: *pages, answers, trouble };
+            if trouble.is_some() {
+                simpler.push(page(*answers, None));
+            }
+            if *answers != u8::MAX {
+                simpler.push(page(u8::MAX, *trouble));
+            }
+        }
         _ => {}
     }
     simpler
@@ -173,11 +183,12 @@ fn names_server(step: &Step, server: usize) -> bool {
                 | Deed::In { what: What::Ban(target) | What::Unban(target), .. }
                 | Deed::In { what: What::Power(target, _), .. }
                 | Deed::Tell(target) => is_there(target),
+                Deed::In { what: What::ShutOut(named), .. } => *named == server,
                 _ => false,
             };
             target || is_there(user)
         }
-        Step::Sync { user } => is_there(user),
+        Step::Sync { user } | Step::Page { user, .. } => is_there(user),
         Step::Carry { from, to, .. } => *from == server || *to == server,
         Step::Crash { server: named }
         | Step::Skew { server: named, .. }

@@ -14,7 +14,9 @@ use warren_engine::{
     view::RoomStateEvent,
 };
 
-use super::{Acknowledged, Breach, Room, Stopped, World, devices, join::Failed, server::DEVICE};
+use super::{
+    Acknowledged, Breach, Room, SERVER_NAMES, Stopped, World, devices, join::Failed, lists, server::DEVICE,
+};
 use crate::{
     client::{StateMap, current_state},
     plan::{Deed, OfDevices, Trouble, User, What},
@@ -59,6 +61,11 @@ impl World {
     pub(super) fn act(&mut self, user: User, deed: Deed, trouble: Option<Trouble>) -> Result<(), Breach> {
         let Some((request, room, words)) = self.request(user, deed) else { return Ok(()) };
         let words = format!("{} {words}", self.user_id(user));
+        if let Request::Send(send) = &request
+            && let Some(target) = &send.redacts
+        {
+            self.note_redaction(user, room, target);
+        }
         self.servers[user.server].arm(trouble);
         let before = self.audiences(user.server);
         let mut outcome = self.submit(user, room, &request)?;
@@ -91,6 +98,10 @@ impl World {
         match (&outcome, request) {
             (Ok(_), Request::Tell(number, target)) => self.tell_device(user, *target, *number),
             (_, Request::Devices(change, _)) => self.note_devices(user, *change),
+            (Ok(made), Request::Send(send)) if send.kind == lists::KIND => {
+                let event_id = if let Made::Event(event_id) = made { Some(event_id.clone()) } else { None };
+                self.note_list(room, event_id, &send.content);
+            }
             _ => {}
         }
         match outcome {
@@ -99,6 +110,9 @@ impl World {
                 self.tell(format!("{words}: room {}", self.rooms.len()));
             }
             Ok(Made::Event(event_id)) => {
+                if let Request::Send(send) = request {
+                    self.past.note_said(&event_id, Value::Object(send.content.clone()));
+                }
                 let known = self.acknowledged.iter().position(|event| event.event_id == event_id);
                 let number = known.unwrap_or_else(|| {
                     self.acknowledged.push(Acknowledged { user, room, event_id: event_id.clone() });
@@ -296,6 +310,8 @@ impl World {
                 let request = self.state(user, room, "m.room.history_visibility", "", content);
                 Some((request, room, format!("sets the history visibility to {seen}")))
             }
+            What::ShutOut(server) => Some(self.list(user, room, Some(server))),
+            What::LetIn => Some(self.list(user, room, None)),
             What::Redact(pick) => self.redact(user, room, pick),
             What::Read(pick) => {
                 let (number, event_id) = self.any_event(room, pick)?;
@@ -343,6 +359,17 @@ impl World {
         }))
     }
 
+    /// An access list that lets all servers take part but one, if one is given.
+    fn list(&self, user: User, room: usize, shut_out: Option<usize>) -> (Request, usize, String) {
+        let shut_out = shut_out.map(|server| SERVER_NAMES[server % self.servers.len()]);
+        let words = match shut_out {
+            Some(name) => format!("shuts {name} out"),
+            None => "lets all servers in".to_owned(),
+        };
+        let deny: Vec<&str> = shut_out.into_iter().collect();
+        (self.state(user, room, lists::KIND, "", json!({"allow": ["*"], "deny": deny})), room, words)
+    }
+
     /// The power levels that the user sees, changed.
     fn power_levels(&self, user: User, room: usize, change: impl FnOnce(&mut Value)) -> Option<Request> {
         let view = RoomStateEvent {
@@ -360,6 +387,10 @@ impl World {
 
     fn redact(&self, user: User, room: usize, pick: u8) -> Option<(Request, usize, String)> {
         let (number, event_id) = self.any_event(room, pick)?;
+        // A server that has the list refuses that, and one that has not would shut the room for everybody: of a list nothing is left.
+        if self.ledger.lists.contains(&event_id) {
+            return None;
+        }
         let request = SendEvent {
             kind: "m.room.redaction".to_owned(),
             redacts: Some(event_id),

@@ -468,7 +468,9 @@ impl World {
     pub(super) fn check_outsiders(&self) -> Result<(), Breach> {
         for room in 0..self.rooms.len() {
             let is_there = |server: &usize| self.servers_in_room(*server, room).contains(server);
-            let Some(resident) = (0..self.servers.len()).find(is_there) else { continue };
+            // What a server makes of a room that has shut it out is no word of the room.
+            let speaks = |server: &usize| is_there(server) && !self.shuts_out(*server, room, *server);
+            let Some(resident) = (0..self.servers.len()).find(speaks) else { continue };
             let Some(state) = self.state_on(resident, room)? else { continue };
             for user in self.plan.users().into_iter().filter(|user| !is_there(&user.server)) {
                 let key = ("m.room.member".to_owned(), self.user_id(user));
@@ -496,7 +498,7 @@ impl World {
         // An event that ends an invite or a knock was brought to the user's server by whoever made it.
         let open = engine.read(&OutOfBandMembership { room_id, user_id: user_id.clone() }).ok();
         let is_ended = open.is_some_and(|open| is_allowed_by(&event, &open.event_id));
-        let came = self.ledger.came(user.server, event_id);
+        let came = self.ledger.came(user.server, event_id) && !self.may_be_refused(room, &event);
         let is_open = matches!(says.as_str(), "invite" | "knock");
         let is_wrong = match is_open {
             true => is_last && shown != Some(&*says),

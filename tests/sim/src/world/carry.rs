@@ -34,6 +34,13 @@ impl World {
         }
         self.take_up(from)?;
         let Some(transaction) = self.next_transaction(from, to)? else { return Ok(()) };
+        if self.plant == Plant::MuteGuest
+            && transaction.edus.is_empty()
+            && self.ledger.is_told_again(from, to, &self.event_ids(&transaction))
+        {
+            self.tell_of(from, to, &transaction, "which is not told again");
+            return self.sent(from, to, true);
+        }
         let is_cut = !self.reaches(from, to);
         if is_cut || fate == Fate::IsLost {
             let how = if is_cut { "which cannot get through" } else { "lost on the way" };

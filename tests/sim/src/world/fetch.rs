@@ -16,7 +16,10 @@ impl World {
         let mut left = answers;
         let partial = self.servers[server].engine().read(&PartialRooms);
         for room in partial.map_err(|error| Breach::new("fetch", error))? {
+            let before = self.audiences(server);
             self.complete(server, &room, &mut left)?;
+            // Who has declined what nobody would hear of, as of a server that is shut out, tells the room once that is known whole.
+            self.note_events(server, &before)?;
             if self.servers[server].disk.has_crashed() {
                 return self.servers[server].restart();
             }

@@ -90,6 +90,12 @@ pub(super) struct Ledger {
     /// The last event about a user's membership that their server was told while it was not in the room; none while it cannot
     /// be told what came of a request.
     pub outside: BTreeMap<(usize, User), Arc<str>>,
+    /// The access lists that users have set.
+    pub lists: BTreeSet<String>,
+    /// Servers that a list has shut out of a room, be it over or not: (room, server). What they have sent before may have been refused.
+    pub shut_out: BTreeSet<(usize, usize)>,
+    /// What servers took for history: (server, event).
+    pub past: BTreeSet<(usize, Arc<str>)>,
     /// Users who had left a room, and were in it again when their server came back by way of one that had not heard of that:
     /// until it has, which makes undone what they said there.
     pub revived: BTreeSet<(usize, User)>,
@@ -99,6 +105,15 @@ impl Ledger {
     /// The server could not reach the other for so long that it sends only what is last.
     pub fn catches_up(&mut self, from: usize, to: usize) {
         self.caught_up.insert((from, to));
+    }
+
+    /// Whether the server catches up, and was out of the room for a time behind an event in it.
+    fn was_away(&self, from: usize, to: usize, room: usize, order: usize) -> bool {
+        let is_later = |server: usize, audience: &Audience| {
+            server == from && audience.room == room && audience.order > order && !audience.is_told
+        };
+        let mut later = self.audiences.iter().filter(|((server, _), audience)| is_later(*server, audience));
+        self.caught_up.contains(&(from, to)) && later.any(|(_, audience)| !audience.to.contains(&to))
     }
 
     /// A server made an event that another one has taken, and tells to all who were in the room.
@@ -114,6 +129,21 @@ impl Ledger {
         if let Some(audience) = self.audiences.get_mut(&(server, event_id)) {
             audience.late.insert(to);
         }
+    }
+
+    /// Whether an event of a server was for another one, which was in the room.
+    pub fn is_for(&self, from: usize, to: usize, event_id: &Arc<str>) -> bool {
+        self.audiences.get(&(from, event_id.clone())).is_some_and(|audience| audience.to.contains(&to))
+    }
+
+    /// Whether a server sends another one nothing but what that one was sent before, of rooms that have shut the server out.
+    pub fn is_told_again(&self, from: usize, to: usize, events: &[Arc<str>]) -> bool {
+        let is_again = |event_id: &Arc<str>| {
+            let audience = self.audiences.get(&(from, event_id.clone()));
+            audience.is_some_and(|audience| self.shut_out.contains(&(audience.room, from)))
+                && self.taken.contains(&(from, to, event_id.clone()))
+        };
+        !events.is_empty() && events.iter().all(is_again)
     }
 
     /// Whether some server knows that another one has taken the event.
@@ -134,6 +164,11 @@ impl Ledger {
         let is_history = |event_id: &&str| entrance.is_none_or(|join| !self.follows(event_id, join));
         let history: Vec<&str> = events.filter(is_history).collect();
         self.let_go(server, room, history.into_iter());
+    }
+
+    /// What an event follows, if it has gone out.
+    pub fn prev_events(&self, event_id: &str) -> &[Arc<str>] {
+        self.prev_events.get(event_id).map_or(&[], Vec::as_slice)
     }
 
     /// Whether an event follows another one, by way of such as have gone out.
@@ -257,8 +292,13 @@ impl World {
             }
             if last <= order {
                 self.ledger.last.insert((from, to, room), order);
-            } else if self.servers_in_room(from, room).contains(&to) {
-                // Otherwise it is made up for: of a room that the other left while it caught up, it comes behind where that ended.
+            } else if self.servers_in_room(from, room).contains(&to)
+                && !self.ledger.was_away(from, to, room, order)
+                && !self.ledger.shut_out.contains(&(room, from))
+            {
+                // Otherwise it is made up for: of a room that the other left while it caught up, also if it came back, it comes behind
+                // where that ended.
+                // And what is told once more, since the room lets the server in again, may come before what is still to be told.
                 return Err(Breach::new("order", format!("{way}: {name} comes behind later ones")));
             }
         }
@@ -293,7 +333,12 @@ impl World {
             // Of a room that it is not in it only tells its user, and only what ends what that one is shown.
             let told = self.plan.users().into_iter().find(|user| pdu["state_key"] == self.user_id(*user));
             let told = told.filter(|told| !self.stays_open(server, room, *told, &pdu));
-            self.ledger.outside.extend(told.map(|told| ((room, told), event_id)));
+            if let Some(told) = told {
+                match self.may_be_refused(room, &pdu) {
+                    true => self.ledger.outside.remove(&(room, told)),
+                    false => self.ledger.outside.insert((room, told), event_id),
+                };
+            }
         }
     }
 
@@ -345,17 +390,26 @@ impl World {
             if engine.read(&IncomingRoom { room_id, server: SERVER_NAMES[*server] }).is_err() {
                 continue;
             }
-            let unknown = engine.read(&UnknownEvents { event_ids: std::slice::from_ref(event_id) });
-            let waiting = waiting(&engine, room_id);
-            let (unknown, waiting) = unknown
-                .and_then(|unknown| Ok((unknown, waiting?)))
-                .map_err(|error| Breach::new("kept", error))?;
-            if !unknown.is_empty() && !waiting.contains(&**event_id) {
+            let is_here =
+                self.is_here(*server, *room, event_id).map_err(|error| Breach::new("kept", error))?;
+            if !is_here {
                 let what = format!("{} has lost {}", SERVER_NAMES[*server], self.event_name(event_id));
                 return Err(Breach::new("kept", what));
             }
         }
         Ok(())
+    }
+
+    /// Whether a server knows an event of a room, or has it wait there.
+    pub(super) fn is_here(
+        &self,
+        server: usize,
+        room: usize,
+        event_id: &Arc<str>,
+    ) -> warren_engine::Result<bool> {
+        let engine = self.servers[server].engine();
+        let unknown = engine.read(&UnknownEvents { event_ids: std::slice::from_ref(event_id) })?;
+        Ok(unknown.is_empty() || waiting(&engine, &self.rooms[room].id)?.contains(&**event_id))
     }
 
     /// A user was told that their message is on its way to another's device.

@@ -7,7 +7,10 @@ mod devices;
 mod fetch;
 mod join;
 mod ledger;
+mod lists;
 mod network;
+mod page;
+mod past;
 mod rest;
 mod server;
 mod take_in;
@@ -66,6 +69,12 @@ pub enum Plant {
     HastyFollower,
     /// Servers pass over that users of theirs are turned away from rooms that they are not in.
     DeafGuest,
+    /// Servers that a room lets in again do not tell again what was refused.
+    MuteGuest,
+    /// Servers take in nothing of the past that they are told.
+    LazyReader,
+    /// Servers tell what was said in the past without the words, to those who may see it as well.
+    StingyTeller,
 }
 
 /// A room that was made.
@@ -101,6 +110,7 @@ pub struct World {
     last_message: Option<act::Message>,
     network: network::Network,
     ledger: ledger::Ledger,
+    past: past::Past,
     /// What becomes of a later request between servers, after so many that are answered.
     lapse: Option<(u8, Lapse)>,
     /// How many events servers have learnt of from others.
@@ -123,6 +133,7 @@ impl World {
             last_message: None,
             network: network::Network::default(),
             ledger: ledger::Ledger::default(),
+            past: past::Past::default(),
             lapse: None,
             learned: 0,
         })
@@ -159,6 +170,9 @@ impl World {
                 let followed = self.follow(*server, usize::from(*answers), *waits);
                 self.servers[*server].disk.disarm();
                 followed.map(drop)
+            }
+            Step::Page { user, room, pages, answers, trouble } => {
+                self.page_back(*user, (*room, *pages), *answers, *trouble)
             }
             Step::Cut { mask } => {
                 let side = |apart: u8| {
@@ -210,19 +224,20 @@ impl World {
         self.check_outsiders()?;
         self.settle_devices()?;
         self.check_devices()?;
-        for server in &mut self.servers {
+        for (index, server) in self.servers.iter_mut().enumerate() {
             server.check()?;
-            let engine = server.engine();
+            let (engine, read_in) = (server.engine(), self.past.read_in_by(index));
             for client in &mut server.clients {
                 client.sync(&engine)?;
-                client.finish(&engine)?;
+                client.finish(&engine, &read_in)?;
             }
         }
-        self.check_acknowledged()
+        self.check_acknowledged()?;
+        self.check_history()
     }
 
-    /// All servers in a room hold one state: any two of which each takes the other to be in the room. One that was let in by
-    /// a server that did not know better may be alone with its belief.
+    /// All servers in a room hold one state: any two of which each takes the other to be in the room, and neither shuts the other out.
+    /// One that was let in by a server that did not know better may be alone with its belief.
     fn check_states(&self) -> Result<(), Breach> {
         for room in 0..self.rooms.len() {
             let mut states: Vec<(usize, BTreeSet<usize>, StateMap)> = Vec::new();
@@ -233,7 +248,8 @@ impl World {
                 }
                 let peers = self.servers_in_room(server, room);
                 for (other, others_peers, expected) in &states {
-                    if peers.contains(other) && others_peers.contains(&server) {
+                    let are_peers = peers.contains(other) && others_peers.contains(&server);
+                    if are_peers && !self.are_apart(room, *other, server) {
                         self.compare(room, (*other, expected), (server, &state))?;
                     }
                 }
@@ -246,17 +262,19 @@ impl World {
     /// Whether the server lacks members or events of the room, and nobody who has them tells it, because to them it is not in
     /// the room: its join came to be refused before it was told them.
     fn is_stranded(&self, server: usize, room: usize) -> bool {
-        let room_id = &self.rooms[room].id;
-        let lacks_some = |server: usize| {
-            let engine = self.servers[server].engine();
-            let partial = engine.read(&PartialRooms).unwrap_or_default();
-            partial.iter().any(|partial| partial.room_id == *room_id)
-                || ledger::waiting(&engine, room_id).is_ok_and(|waiting| !waiting.is_empty())
-        };
         let admits = |other: usize| {
-            other != server && !lacks_some(other) && self.servers_in_room(other, room).contains(&server)
+            let is_whole = !self.lacks_some(other, room);
+            other != server && is_whole && self.servers_in_room(other, room).contains(&server)
         };
-        lacks_some(server) && !(0..self.servers.len()).any(admits)
+        self.lacks_some(server, room) && !(0..self.servers.len()).any(admits)
+    }
+
+    /// Whether the server lacks members or events of the room.
+    fn lacks_some(&self, server: usize, room: usize) -> bool {
+        let (engine, room_id) = (self.servers[server].engine(), &self.rooms[room].id);
+        let partial = engine.read(&PartialRooms).unwrap_or_default();
+        partial.iter().any(|partial| partial.room_id == *room_id)
+            || ledger::waiting(&engine, room_id).is_ok_and(|waiting| !waiting.is_empty())
     }
 
     /// The room's state as a member on the server sees it; nothing if nobody there is in the room.

@@ -14,8 +14,9 @@ const LAST_WORDS_ROUNDS_MAX: usize = 3;
 const TRANSACTIONS_MAX: usize = 50;
 
 impl World {
-    /// Everything is delivered; then everybody tells everybody the last events that they know, until nobody learns anything
-    /// new; and if what they hold differs, as it may where an event came too late for some, goes on to speak.
+    /// Everything is delivered; servers that rooms have shut out are let in again, where somebody may; then everybody tells
+    /// everybody the last events that they know, until nobody learns anything new; and if what they hold differs, as it may where
+    /// an event came too late for some, goes on to speak.
     pub(super) fn come_to_rest(&mut self) -> Result<(), Breach> {
         if self.servers.len() == 1 {
             return Ok(());
@@ -28,6 +29,7 @@ impl World {
                 self.receive(from, to, &copy)?;
             }
         }
+        self.lift_lists()?;
         for _ in 0..TELLING_ROUNDS_MAX {
             let before = self.learned;
             for server in 0..self.servers.len() {
@@ -66,7 +68,7 @@ impl World {
     }
 
     /// Delivers and fetches until nothing moves; pauses are waited for.
-    fn deliver_all(&mut self) -> Result<(), Breach> {
+    pub(super) fn deliver_all(&mut self) -> Result<(), Breach> {
         for _ in 0..DELIVERY_ROUNDS_MAX {
             let (mut moved, mut pause_ms) = (false, None);
             for from in 0..self.servers.len() {

@@ -8,7 +8,7 @@ use warren_engine::{
     command::{Parked, Transaction},
     intake::{Answer, Intake, Next},
     reception::{Body, Reception, RoomReception},
-    view::CheckPdus,
+    view::{CheckHistory, CheckPdus},
 };
 
 use super::{Breach, Plant, SERVER_NAMES, Stopped, World};
@@ -102,7 +102,7 @@ impl World {
         let is_nowhere = answer["pdus"] == json!({}) && !transaction.pdus.is_empty();
         Ok(match is_nowhere {
             true => "for a room that it is not in".to_owned(),
-            false => words(&self.event_ids(transaction), outcomes),
+            false => words(&self.event_ids(transaction), outcomes, &answer["pdus"]),
         })
     }
 
@@ -160,7 +160,11 @@ impl World {
             match intake.next_step() {
                 Next::Check(pdus) => {
                     let view = CheckPdus { version: intake.version(), pdus: &pdus };
-                    intake.checked(server.engine().read(&view).map_err(Stopped::Failed)?);
+                    let checks = match intake.is_history() {
+                        true => server.engine().read(&CheckHistory(view)),
+                        false => server.engine().read(&view),
+                    };
+                    intake.checked(checks.map_err(Stopped::Failed)?);
                 }
                 Next::Write(receive) => intake.received(server.write(*receive)?),
                 Next::Ask(question) => {
@@ -183,6 +187,9 @@ impl World {
         for (event_id, outcome) in outcomes {
             // Of history nothing is kept until somebody pages back to it.
             self.learned += usize::from(!matches!(outcome, Outcome::Known | Outcome::Past));
+            if *outcome == Outcome::Past {
+                self.ledger.past.insert((to, event_id.clone()));
+            }
             let why = match outcome {
                 Outcome::Rejected(denied) => denied.to_string(),
                 Outcome::Refused(refused) => refused.to_string(),
@@ -197,8 +204,9 @@ impl World {
 }
 
 /// What became of the events.
-fn words(event_ids: &[Arc<str>], outcomes: &BTreeMap<Arc<str>, Outcome>) -> String {
+fn words(event_ids: &[Arc<str>], outcomes: &BTreeMap<Arc<str>, Outcome>, results: &Value) -> String {
     let outcome = |event_id: &Arc<str>| match outcomes.get(event_id) {
+        None if results[&**event_id]["error"].is_string() => "refused".to_owned(),
         None => "waiting".to_owned(),
         Some(Outcome::SoftFailed(denied)) => format!("soft-failed ({})", denied.reason),
         Some(Outcome::Rejected(denied)) => format!("rejected ({})", denied.reason),
