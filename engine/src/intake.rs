@@ -8,6 +8,7 @@
 
 mod asking;
 mod lacks;
+mod signatures;
 mod states;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     },
     error::Missing,
     room::{
-        policy::{PolicyServer, WantedSignature},
+        policy::WantedSignature,
         receive::{GivenState, KeptPlaces, Outcome, PassedBy, Within},
     },
 };
@@ -190,6 +191,8 @@ pub struct Intake {
     awaited: HashSet<String>,
     /// Whether it is an invite of our user by an address.
     is_by_address: bool,
+    /// The server that sent the events of its own accord.
+    sent_by: Option<String>,
     /// What the states go without for that: by the id of the event before which it was told, and its own.
     left_out: BTreeMap<(Arc<str>, Arc<str>), Unchecked>,
     /// What became of each event.
@@ -228,9 +231,15 @@ impl Intake {
             without_keys: false,
             awaited: HashSet::new(),
             is_by_address: false,
+            sent_by: None,
             left_out: BTreeMap::new(),
             outcomes: BTreeMap::new(),
         }
+    }
+
+    /// An intake of events that a server sent for a room of its own accord. While it has no user there, only what the room takes is kept.
+    pub fn sent_by(server: &str, room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
+        Self { sent_by: Some(server.to_owned()), ..Self::new(room_id, version, pdus) }
     }
 
     /// An intake of events of the room's past, which fill its gaps. A client waits for them: states go without what cannot be
@@ -318,6 +327,7 @@ impl Intake {
                 within: self.within.clone(),
                 places: self.places.clone(),
                 are_by_address: self.is_by_address,
+                sent_by: self.sent_by.clone(),
             }));
         }
         Next::Done
@@ -371,10 +381,11 @@ impl Intake {
             *first = place.min(*first);
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
-            // Another copy may have been a forgery.
-            (Role::Live(_) | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
-                (&mut self.live, false)
-            }
+            // Another copy may have been a forgery; and what was not kept may be what others turn out to follow.
+            (
+                Role::Live(_) | Role::Between,
+                Some(Outcome::Stored | Outcome::Refused(_) | Outcome::Unkept(_)),
+            ) => (&mut self.live, false),
             (Role::Live(_) | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
             // A state that is told may name it.
             (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),
@@ -494,66 +505,9 @@ impl Intake {
         self.is_new = true;
     }
 
-    /// Takes the signatures out that are to be asked for next, for who asks for several of them side by side. What comes of each is told by
-    /// [`Intake::answered`].
-    pub fn other_signatures(&mut self) -> Vec<WantedSignature> {
-        let mut others = Vec::new();
-        self.questions.retain(|question| match question {
-            Question::PolicySignature(wanted) => {
-                others.push(wanted.clone());
-                false
-            }
-            _ => true,
-        });
-        others
-    }
-
-    /// Whether a policy server's answer has the signature that is wanted of it.
-    pub fn is_signed(&self, wanted: &WantedSignature, answer: &JsonObject) -> bool {
-        let event = self.live.get(&wanted.event_id);
-        event.is_some_and(|event| wanted.policy.sign_checked(self.version, event, answer).is_ok())
-    }
-
-    /// An event at hand that a policy server has signed before, as JSON, by which it can be seen whether it signs.
-    pub fn signed_before(&self, policy: &PolicyServer) -> Option<(WantedSignature, Bytes)> {
-        let signed = |pdu: &Arc<Pdu>| policy.has_signed(self.version, pdu).unwrap_or_default();
-        let (event_id, checked) = self.live.iter().find(|(_, checked)| signed(checked.pdu()))?;
-        let wanted = WantedSignature { event_id: event_id.clone(), policy: policy.clone() };
-        Some((wanted, checked.pdu().json.clone()))
-    }
-
-    /// Whether events wait for a policy server that was to sign them, as far as it was told by the last write.
-    pub fn lacks_signatures(&self) -> bool {
-        !self.missing.signatures.is_empty()
-    }
-
-    /// Whether a policy server has not answered about an event of the past, so that it is asked about no other.
-    pub fn is_policy_server_silent(&self) -> bool {
-        self.is_policy_server_silent
-    }
-
     /// An event that is to be part of the room, as JSON.
     pub fn event(&self, event_id: &str) -> Option<&Bytes> {
         self.live.get(event_id).map(|pdu| &pdu.pdu().json)
-    }
-
-    /// Keeps the signature with the event. One that does not hold is none.
-    fn policy_answered(&mut self, wanted: &WantedSignature, answer: Option<JsonObject>) {
-        let Some(event) = self.live.get_mut(&wanted.event_id) else { return };
-        let has_answer = answer.is_some();
-        let signed = answer.and_then(|answer| wanted.policy.sign_checked(self.version, event, &answer).ok());
-        match signed {
-            Some(signed) => *event = signed,
-            // It signs with another key than the room says: nothing is said of the event, which would be hidden for good.
-            None if has_answer && self.backfill => return self.policy_server_is_silent(),
-            None => drop(self.not_recommended.insert(wanted.event_id.clone())),
-        }
-        self.is_new = true;
-    }
-
-    fn policy_server_is_silent(&mut self) {
-        self.is_policy_server_silent = true;
-        self.other_signatures();
     }
 
     fn add(&mut self, pdus: Vec<Bytes>, role: Role) {

@@ -82,6 +82,8 @@ pub enum Outcome {
     Waiting,
     /// It cannot be judged at all; nothing of it is kept.
     Refused(Refused),
+    /// The server that sent it has no user in the room, which does not take it: nothing of it is kept. It would be this.
+    Unkept(Box<Outcome>),
 }
 
 /// The state before an event as another server tells it.
