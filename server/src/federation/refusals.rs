@@ -7,12 +7,13 @@ use metrics::counter;
 use warren_engine::core::checked::Refused;
 use warren_engine::{Error, Invalid, Outcome};
 
+use super::large_bodies::BUSY;
 use crate::http::{ApiError, Endpoint};
 
-/// A request that is refused for something that its sender could do otherwise, by the endpoint's name.
+/// A request that is refused for something that its sender could do otherwise, or for want of a place, by the endpoint's name.
 pub fn request(endpoint: &'static Endpoint, error: &ApiError) {
     if let Some(name) = name(endpoint.path)
-        && error.status.is_client_error()
+        && (error.status.is_client_error() || error.reason == BUSY)
     {
         count(name, error.reason);
     }

@@ -2,7 +2,7 @@
 //!
 //! An event is judged three times: by the events that it names as those that allow it, by the state before it, and by the
 //! room's current state; in the end by the room's policy server, if it uses one. It is rejected, soft-failed or accepted
-//! accordingly; each is kept, so that what follows it can be judged in its turn. Invariant: an event whose judges are not all here leaves nothing behind and is told to be
+//! accordingly; each is kept, so that what follows it can be judged in its turn, but for what outsiders send ([`crate::command::ReceivePdus::sent_by`]). Invariant: an event whose judges are not all here leaves nothing behind and is told to be
 //! waiting, so that the same events can be given again with what was missing.
 //! Source: server-server API, "Checks performed on receipt of a PDU", and "Rejection" there.
 //! Not here: format, hashes and signatures (`core::checked`), which need no room.
