@@ -349,6 +349,13 @@ mod tests {
     }
 
     #[test]
+    fn of_what_is_not_kept_the_server_is_told_why() {
+        let verdict = || Box::new(Outcome::NotRecommended);
+        assert_eq!(result_of(&Outcome::NotRecommended), json!({}));
+        assert!(result_of(&Outcome::Unkept(verdict()))["error"].is_string());
+    }
+
+    #[test]
     fn a_list_that_is_not_there_is_empty() {
         let world = World::new();
         let receive = |body: Value| {

@@ -172,7 +172,8 @@ def test_each_reason_for_not_signing_is_counted(server, resident, room):
         ("user", member, naming, "names_policy_server"),
     ):
         lift = server.list.ban(subject, entity)
-        opinions.news(), refusals.news()
+        opinions.news()
+        refusals.news()
         assert asks(resident, server, event)[:2] == (400, "M_FORBIDDEN")
         assert (opinions.news(), refusals.news()) == ({("refused", reason): 1}, {("sign", reason): 1})
         lift()

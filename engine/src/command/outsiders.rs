@@ -30,12 +30,11 @@ pub(super) fn take_in(command: &ReceivePdus, tx: &mut Tx) -> Result<Received> {
         return Ok(tried);
     }
     let unkept = unkept(command, &tried.outcomes);
-    let takes_something = tried.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Accepted);
-    if takes_something && unkept.is_empty() {
+    if unkept.is_empty() {
         return Ok(tried);
     }
     tx.take_back();
-    if !takes_something {
+    if tried.outcomes.iter().all(|(_, outcome)| *outcome != Outcome::Accepted) {
         let outcomes = std::mem::take(&mut tried.outcomes).into_iter();
         let outcomes = outcomes.map(|(event_id, outcome)| match unkept.get(&event_id) {
             Some(instead) => (event_id, instead.clone()),
@@ -107,7 +106,7 @@ fn named_by<'a>(live: &HashMap<&'a str, &'a Arc<CheckedPdu>>, mut next: Vec<&'a 
             if let Some((event_id, _)) = live.get_key_value(&**event_id)
                 && named.insert(*event_id)
             {
-                next.push(event_id);
+                next.push(*event_id);
             }
         }
     }

@@ -552,6 +552,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_was_never_written() {
+        let world = World::new();
+        let is_there = |reader: &crate::store::Reader| Ok(reader.text_num("word")?.is_some());
+        world
+            .act(|tx| {
+                let key = (RoomNum(1), tx.intern_text("word")?);
+                tx.put(&schema::ROOM_SERVERS, &key, &1);
+                tx.take_back();
+                assert!(!is_there(tx)? && !tx.has(&schema::ROOM_SERVERS, &key)?);
+                Ok(())
+            })
+            .unwrap();
+        assert!(!world.ask(is_there));
+    }
+
+    #[test]
     fn a_scan_of_own_rows_stays_in_its_keyspace() {
         let world = World::new();
         let found = world

@@ -479,7 +479,8 @@ def test_what_is_denied_of_who_is_banned_does_not_grow_the_database(lone, hostil
     before = lone.disk()
     for number in range(FLOOD):
         events = [hostile.message(copy, f"{number} {at} {PADDING}") for at in range(20)]
-        hostile.events.clear(), hostile.before.clear()
+        hostile.events.clear()
+        hostile.before.clear()
         results = hostile.transact(lone, events)
         assert results.keys() == {id_of(event) for event in events}
         assert all(result["error"] for result in results.values())

@@ -141,7 +141,8 @@ def test_what_one_server_does_not_read_takes_little_and_ends_and_holds_up_no_oth
     asked = question(large)
     until_alone(large)
     refusals, ended = Counting(large.metrics), Counting(large.metrics, ENDED)
-    refusals.news(), ended.news()
+    refusals.news()
+    ended.news()
     before = memory_of(large.server)
     with contextlib.ExitStack() as stack:
         unread = [stack.enter_context(connected(large.server.port)) for _ in range(UNREAD)]
