@@ -167,6 +167,16 @@ def test_what_one_server_does_not_read_takes_little_and_ends_and_holds_up_no_oth
     assert users_told(large, large.hostile.ask(large.server, *state(large))["pdus"])
 
 
+def test_a_connection_that_nobody_uses_ends_and_is_counted(large):
+    until_alone(large)
+    ended = Counting(large.metrics, ENDED)
+    ended.news()
+    with connected(large.server.port) as connection:
+        passes_until(large, lambda: readable([connection], 0))
+        assert rest_of(connection) == b""
+    assert ended.news()["unused",] >= 1
+
+
 def test_who_reads_nothing_over_tls(large, network):
     until_alone(large)
     trust = ssl.create_default_context(cafile=network.authority.path)

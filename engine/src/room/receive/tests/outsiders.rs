@@ -1,6 +1,11 @@
 //! What a server sends that has no user in the room any more, or not yet as far as is known here.
 
 use super::*;
+use crate::{
+    command::ParkPdus,
+    core::limits::OUTSIDER_OUTLIERS_BYTES_MAX,
+    fetching::{Begun, Round},
+};
 
 const THERE: &str = "there.example";
 const DAVE: &str = "@dave:third.example";
@@ -160,4 +165,55 @@ fn who_came_back_without_this_server_having_heard_of_it_is_taken_in() {
     assert!(scene.is_joined(CARL));
     assert_eq!(scene.ends(), [sent.event_id.to_string()]);
     scene.is_sound();
+}
+
+#[test]
+fn what_waited_is_let_go_and_what_came_for_it_is_not_kept() {
+    let scene = Scene::new();
+    let late = scene.message(BOB, &strs(&scene.ends()), 20);
+    let last = scene.message(BOB, &[&late.event_id], 21);
+    scene.ban_bob();
+    let park = ParkPdus { room_id: ROOM.into(), origin: THERE.into(), pdus: vec![last.json.clone()] };
+    scene.world.engine.write(park).wait().unwrap();
+    let begun = Round::begin(&scene.world.engine, ROOM, THERE).unwrap();
+    let Begun::Round(round) = begun else { panic!("it waits") };
+    let mut round = *round;
+    round.intake = scene.drive(round.intake, |question| match question {
+        Question::MissingEvents { .. } => Answer::Events(vec![late.json.clone()]),
+        other => panic!("{other:?}"),
+    });
+    for pdu in [&late, &last] {
+        assert!(matches!(unkept(round.intake.outcomes[&pdu.event_id].clone()), Outcome::SoftFailed(_)));
+        assert_eq!(scene.status(&pdu.event_id), None);
+    }
+    let ended = round.end(scene.world.engine.now_ms());
+    assert!(ended.is_done && !ended.has_got_on);
+    assert_eq!(ended.release.unwrap().event_ids, [last.event_id.to_string()]);
+}
+
+#[test]
+fn little_is_held_beside_what_waits() {
+    const TEXT_BYTES: usize = 60_000;
+    let scene = Scene::new();
+    let before = scene.ends();
+    let large = |number: usize| {
+        let content =
+            json!({"membership": "join", "displayname": number.to_string(), "much": "~".repeat(TEXT_BYTES)});
+        scene.draft(BOB, "m.room.member", Some(BOB), content, &strs(&before), 20)
+    };
+    let told: Vec<Pdu> = (0..=OUTSIDER_OUTLIERS_BYTES_MAX / TEXT_BYTES).map(large).collect();
+    let sent = scene.message(BOB, &["$unknown"], 21);
+    scene.ban_bob();
+    for (count, is_held) in [(1, true), (told.len(), false)] {
+        let told: Vec<&Pdu> = told.iter().take(count).collect();
+        let (pdus, outliers) = (scene.check(&[&sent]), scene.check(&told));
+        let sent_by = Some(THERE.to_owned());
+        let received = scene.write(ReceivePdus { pdus, outliers, sent_by, ..ReceivePdus::default() });
+        assert_eq!(of(&received, &sent), Outcome::Waiting);
+        for pdu in told {
+            let outcome = of(&received, pdu);
+            assert!(if is_held { outcome == Outcome::Waiting } else { unkept(outcome) == Outcome::Stored });
+            assert_eq!(scene.status(&pdu.event_id), None);
+        }
+    }
 }
