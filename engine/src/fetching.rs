@@ -79,7 +79,7 @@ impl Round {
         // In the order in which they were sent, as far as their server tells.
         waiting.sort_by_cached_key(|pdu| (pdu.since_ms, sent_ms(&pdu.json)));
         let pdus = waiting.iter().map(|pdu| pdu.json.clone()).collect();
-        let mut intake = Intake::new(room_id.clone(), version, pdus);
+        let mut intake = Intake::sent_by(origin, room_id.clone(), version, pdus);
         let oldest = engine.now_ms().saturating_sub(KEYS_AWAITED_MS);
         let goes_without_keys = waiting.iter().any(|pdu| pdu.since_ms < oldest);
         if goes_without_keys {

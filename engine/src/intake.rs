@@ -191,6 +191,8 @@ pub struct Intake {
     awaited: HashSet<String>,
     /// Whether it is an invite of our user by an address.
     is_by_address: bool,
+    /// The server that sent the events of its own accord.
+    sent_by: Option<String>,
     /// What the states go without for that: by the id of the event before which it was told, and its own.
     left_out: BTreeMap<(Arc<str>, Arc<str>), Unchecked>,
     /// What became of each event.
@@ -229,9 +231,15 @@ impl Intake {
             without_keys: false,
             awaited: HashSet::new(),
             is_by_address: false,
+            sent_by: None,
             left_out: BTreeMap::new(),
             outcomes: BTreeMap::new(),
         }
+    }
+
+    /// An intake of events that a server sent for a room of its own accord. While it has no user there, only what the room takes is kept.
+    pub fn sent_by(server: &str, room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
+        Self { sent_by: Some(server.to_owned()), ..Self::new(room_id, version, pdus) }
     }
 
     /// An intake of events of the room's past, which fill its gaps. A client waits for them: states go without what cannot be
@@ -319,6 +327,7 @@ impl Intake {
                 within: self.within.clone(),
                 places: self.places.clone(),
                 are_by_address: self.is_by_address,
+                sent_by: self.sent_by.clone(),
             }));
         }
         Next::Done
@@ -372,10 +381,11 @@ impl Intake {
             *first = place.min(*first);
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
-            // Another copy may have been a forgery.
-            (Role::Live(_) | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
-                (&mut self.live, false)
-            }
+            // Another copy may have been a forgery; and what was not kept may be what others turn out to follow.
+            (
+                Role::Live(_) | Role::Between,
+                Some(Outcome::Stored | Outcome::Refused(_) | Outcome::Unkept(_)),
+            ) => (&mut self.live, false),
             (Role::Live(_) | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
             // A state that is told may name it.
             (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),

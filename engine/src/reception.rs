@@ -205,7 +205,8 @@ impl RoomReception {
     pub fn begin(&mut self, engine: &Engine) -> Result<Option<Intake>> {
         match engine.read(&IncomingRoom { room_id: &self.room_id, server: &self.origin }) {
             Ok(version) => {
-                Ok(Some(Intake::new(self.room_id.clone(), version, std::mem::take(&mut self.pdus))))
+                let pdus = std::mem::take(&mut self.pdus);
+                Ok(Some(Intake::sent_by(&self.origin, self.room_id.clone(), version, pdus)))
             }
             Err(Error::NotFound(_)) => self.outside(engine).map(|()| None),
             Err(Error::Denied(Denied::ServerAcl)) => self.shut_out(engine).map(|()| None),
@@ -278,12 +279,7 @@ impl RoomReception {
     /// What could be judged is; what could not is to be written, and told by [`RoomReception::parked`].
     pub fn judged(&mut self, intake: &Intake) -> Option<ParkPdus> {
         for (event_id, outcome) in &intake.outcomes {
-            let result = match outcome {
-                Outcome::Rejected(denied) => refusal(&denied.to_string()),
-                Outcome::Refused(refused) => refusal(&refused.to_string()),
-                _ => json!({}),
-            };
-            self.results.insert(event_id.to_string(), result);
+            self.results.insert(event_id.to_string(), result_of(outcome));
         }
         let pdus = intake.waiting();
         let is_all = pdus.is_empty();
@@ -304,6 +300,20 @@ impl RoomReception {
 fn read_edu(text: &str) -> Option<Value> {
     let limits = Limits { bytes_max: text.len(), strictness: Strictness::Lenient };
     parse_around(text.as_bytes(), limits, LEVELS_AROUND).ok()
+}
+
+/// What is answered about an event that was judged. That it is not shown is no matter of its server's, unless nothing of it is kept.
+fn result_of(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Rejected(denied) => refusal(&denied.to_string()),
+        Outcome::Refused(refused) => refusal(&refused.to_string()),
+        Outcome::Unkept(verdict) => match &**verdict {
+            Outcome::SoftFailed(denied) => refusal(&denied.to_string()),
+            Outcome::NotRecommended => refusal("the room's policy server has not signed it"),
+            verdict => result_of(verdict),
+        },
+        _ => json!({}),
+    }
 }
 
 fn refusal(why: &str) -> Value {
@@ -336,6 +346,13 @@ mod tests {
             reception.took_in(room);
         }
         serde_json::from_slice::<Value>(&reception.answer(None).answer).unwrap()["pdus"].clone()
+    }
+
+    #[test]
+    fn of_what_is_not_kept_the_server_is_told_why() {
+        let verdict = || Box::new(Outcome::NotRecommended);
+        assert_eq!(result_of(&Outcome::NotRecommended), json!({}));
+        assert!(result_of(&Outcome::Unkept(verdict()))["error"].is_string());
     }
 
     #[test]

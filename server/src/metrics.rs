@@ -132,6 +132,10 @@ fn describe() {
         "warren_handshakes_failed_total",
         "TLS handshakes of clients, servers and proxies that came to nothing, by reason"
     );
+    describe_counter!(
+        "warren_connections_ended_total",
+        "Connections that this server ended because nobody used them, or took what was to be sent, by reason"
+    );
     describe_gauge!("warren_connections_open", "Connections of clients, servers and proxies that are open");
     describe_gauge!("process_resident_memory_bytes", "Memory of the process that is resident");
     for (figure, kind, meaning) in ENGINE_FIGURES {

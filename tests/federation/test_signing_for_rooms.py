@@ -159,6 +159,28 @@ def test_what_comes_of_questions_is_counted(server, resident, room):
     assert (opinions.news(), refusals()) == ({}, {"M_NOT_FOUND": 1, "bad_event": 1})
 
 
+def test_each_reason_for_not_signing_is_counted(server, resident, room):
+    member = "@eve:elsewhere.test"
+    message = resident.message(room)
+    invite = resident.event(room, "m.room.member", {"membership": "invite"}, state_key=member)
+    naming = resident.event(room, "m.room.policy", {}, state_key="")
+    opinions, refusals = Counting(server.metrics, OPINIONS), Counting(server.metrics)
+    for subject, entity, event, reason in (
+        ("user", resident.user(), message, "sender"),
+        ("server", resident.name, message, "senders_server"),
+        ("user", member, invite, "member"),
+        ("server", "elsewhere.test", invite, "members_server"),
+        ("room", room.room_id, message, "room"),
+        ("user", member, naming, "names_policy_server"),
+    ):
+        lift = server.list.ban(subject, entity)
+        opinions.news()
+        refusals.news()
+        assert asks(resident, server, event)[:2] == (400, "M_FORBIDDEN")
+        assert (opinions.news(), refusals.news()) == ({("refused", reason): 1}, {("sign", reason): 1})
+        lift()
+
+
 # -- whom it goes by -------------------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,10 @@ import pytest
 import requests
 
 from harness.client import Client, unique
-from harness.metrics import memory_of
+from harness.metrics import REFUSALS, memory_of, told
 from harness.participant import Participant
 from harness.peer import Key, authorization
+from harness.server import free_port
 from harness.waiting import until
 
 SEND = "/_matrix/federation/v1/send"
@@ -123,8 +124,9 @@ def unfinished(server, peer, address):
 
 
 def test_large_bodies_wait_for_each_other(network, tmp_path):
-    """Whoever sends many at once, in whosever name, fills neither the memory nor the places of others."""
-    with network.server(tmp_path) as server:
+    """Whoever sends many at once, in whosever name, fills neither the memory nor the places of others, and it is counted."""
+    address = f"http://127.0.0.1:{free_port()}"
+    with network.server(tmp_path, "--metrics-listen", address) as server:
         peer, other = network.peer(), network.peer()
         other.address = "127.0.0.2"
         assert peer.send(server, "GET", LIST)[0] == other.send(server, "GET", LIST)[0] == 200
@@ -138,6 +140,8 @@ def test_large_bodies_wait_for_each_other(network, tmp_path):
         assert (status, peer.send(server, "GET", LIST)[0]) == (200, 200)
         assert time.monotonic() - begin < SECONDS_MAX
         assert memory_of(server) - before < 10 * LARGE_BYTES
+        # Those for which no place became free are refused.
+        until(lambda: told(address, REFUSALS).get(("send", "busy"), 0) >= len(connections) // 2)
         for connection in connections:
             connection.close()
 

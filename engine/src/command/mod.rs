@@ -20,6 +20,7 @@ mod media;
 mod merge_ends;
 mod next_transaction;
 mod note_out_of_band;
+mod outsiders;
 mod park_pdus;
 mod passing_token;
 mod profile;
@@ -42,6 +43,7 @@ mod set_typing;
 mod settle_receipts;
 mod show_signed_invite;
 mod store_published_keys;
+mod store_server_keys;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod try_store;
@@ -79,7 +81,7 @@ pub use prune::{Prune, PruneProgress};
 pub use purge::{PurgeBefore, PurgeHistory, PurgeRoom, StepPurge};
 pub use receive_edus::{NoteTransaction, ReceiveEdus, TakenEdus};
 pub use receive_invite::{ReceiveInvite, ReceivedInvite};
-pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers, StoreServerKeys};
+pub use receive_pdus::{CompleteState, EnterRoom, ReceivePdus, Received, StoreOutliers};
 pub use register::{MakeFirstToken, MakeRegistrationToken, NewRegistrationToken, Register, Registered};
 pub use remind_of_leave::RemindOfLeave;
 pub use remote_devices::{DoubtDeviceLists, FOLLOW_BATCH, FollowDevices, RemoteDevice, StoreRemoteDevices};
@@ -94,6 +96,7 @@ pub use set_typing::{EndTyping, SetTyping};
 pub use settle_receipts::SettleReceipts;
 pub use show_signed_invite::ShowSignedInvite;
 pub use store_published_keys::StorePublishedKeys;
+pub use store_server_keys::StoreServerKeys;
 pub use try_store::TryStore;
 pub use unchecked_events::{
     KeepUnchecked, TakeUnchecked, TakenUnchecked, UNCHECKED_BYTES_MAX, UNCHECKED_EVENTS_MAX, Unchecked,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    command::{Command, Lanes, Unchecked, carry_settings, prune, unchecked_events},
+    command::{Command, Lanes, Unchecked, carry_settings, outsiders, prune, unchecked_events},
     core::{
         checked::{CheckedPdu, Refused},
         event::Pdu,
@@ -18,7 +18,6 @@ use crate::{
     },
     device::lists,
     error::{Error, Missing, Result, What},
-    remote::{self, ServerKey},
     room::{
         RoomCtx, answered, entrance, membership, merging, outgoing,
         policy::Recommendation,
@@ -95,6 +94,9 @@ pub struct ReceivePdus {
     /// Whether they are invites of our users by an address ([`crate::view::federation::MakeInvite::third_party_signed`]), of which
     /// none comes in that has been overtaken: by another, or by whatever else became of its users.
     pub are_by_address: bool,
+    /// The server that sent the events, or what led to them, of its own accord. Of one that has no user in the room only what the room
+    /// takes is kept, and what that follows or is allowed by.
+    pub sent_by: Option<String>,
 }
 
 impl Command for ReceivePdus {
@@ -110,7 +112,7 @@ impl Command for ReceivePdus {
         if self.are_by_address {
             self.check_are_wanted(tx)?;
         }
-        let received = self.take_in(tx)?;
+        let received = outsiders::take_in(self, tx)?;
         self.tell_come(tx)?;
         Ok(received)
     }
@@ -527,28 +529,6 @@ impl CompleteState {
         tx.touch(Touch::Room(room.num));
         let pos = tx.next_position();
         Ok(servers::settle_supposed(tx, room.num, &partial.servers, pos)?)
-    }
-}
-
-/// Stores the keys that a server signs with, once they have been verified to be its.
-#[derive(Clone, Debug)]
-pub struct StoreServerKeys {
-    /// The server.
-    pub server_name: String,
-    /// Its keys.
-    pub keys: Vec<ServerKey>,
-}
-
-impl Command for StoreServerKeys {
-    /// The ids of keys that are refused: they stand for another key already, or are none.
-    type Output = Vec<String>;
-
-    fn lanes(&self) -> Lanes {
-        Lanes::default().name(&self.server_name)
-    }
-
-    fn run(&self, tx: &mut Tx) -> Result<Vec<String>> {
-        remote::store(tx, &self.server_name, &self.keys)
     }
 }
 

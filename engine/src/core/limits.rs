@@ -61,3 +61,7 @@ pub const AUTH_CHAIN_MAX: usize = 1_000_000;
 /// How many events a walk over history looks at, found or not: rejected events lead on but are not found, and nobody
 /// needs to pass more of them than this.
 pub const HISTORY_WALK_MAX: usize = 2_000;
+
+/// How many bytes of events that are only to be known are held, beside what a server has sent that has no user in the room, until the
+/// room takes something of that: a state of some ten thousand members. They are in memory, for one round of questions.
+pub const OUTSIDER_OUTLIERS_BYTES_MAX: usize = 8 << 20;

@@ -16,6 +16,9 @@ use crate::http::ApiError;
 use crate::http::limits::TRANSACTION_BODY_BYTES_MAX;
 use crate::http::peer::owner;
 
+/// Why a large body is refused for which no place becomes free, as it is counted.
+pub const BUSY: &str = "busy";
+
 /// The places of large bodies.
 pub struct LargeBodies {
     places: Places<IpAddr>,
@@ -40,6 +43,7 @@ impl LargeBodies {
         timeout(LARGE_BODY_WAIT_MAX, self.places.take(client.map(owner))).await.map_err(|_| {
             ApiError::unknown("This server is busy with other large requests; try again in a while")
                 .with_status(http::StatusCode::SERVICE_UNAVAILABLE)
+                .because(BUSY)
         })
     }
 

@@ -7,12 +7,13 @@ use metrics::counter;
 use warren_engine::core::checked::Refused;
 use warren_engine::{Error, Invalid, Outcome};
 
+use super::large_bodies::BUSY;
 use crate::http::{ApiError, Endpoint};
 
-/// A request that is refused for something that its sender could do otherwise, by the endpoint's name.
+/// A request that is refused for something that its sender could do otherwise, or for want of a place, by the endpoint's name.
 pub fn request(endpoint: &'static Endpoint, error: &ApiError) {
     if let Some(name) = name(endpoint.path)
-        && error.status.is_client_error()
+        && (error.status.is_client_error() || error.reason == BUSY)
     {
         count(name, error.reason);
     }
@@ -71,6 +72,7 @@ pub fn event(outcome: &Outcome) {
         Outcome::NotRecommended => ("soft_failed", "policy_server"),
         Outcome::Rejected(denied) => ("rejected", denied.rule),
         Outcome::Refused(refused) => return unchecked_event(refused),
+        Outcome::Unkept(verdict) => return event(verdict),
         Outcome::Past => return dropped_event("history"),
         Outcome::Known | Outcome::Stored | Outcome::Waiting => return,
     };
@@ -137,10 +139,14 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             unchecked_event(&Refused::Circular);
             unchecked_event(&Refused::OtherVersion);
+            event(&Outcome::Unkept(Box::new(Outcome::NotRecommended)));
         });
         let page = recorder.handle().render();
-        for reason in ["circular", "other_version"] {
-            let line = format!(r#"warren_federation_events_total{{outcome="dropped",reason="{reason}"}} 1"#);
+        for (outcome, reason) in
+            [("dropped", "circular"), ("dropped", "other_version"), ("soft_failed", "policy_server")]
+        {
+            let line =
+                format!(r#"warren_federation_events_total{{outcome="{outcome}",reason="{reason}"}} 1"#);
             assert!(page.contains(&line), "{page}");
         }
     }

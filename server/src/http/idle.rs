@@ -65,6 +65,11 @@ impl Uses {
         }
     }
 
+    /// Whether there is an answer that has not been taken to its last piece.
+    pub fn is_answering(&self) -> bool {
+        self.0.lock().answered > 0
+    }
+
     fn idle_since(&self) -> Option<Instant> {
         let requests = self.0.lock();
         (requests.waiting == 0 || requests.answered > 0).then_some(requests.last_use)
@@ -220,7 +225,9 @@ mod tests {
         assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());
         uses.note_written(SIGN_OF_LIFE_BYTES_MAX + 1);
         assert!(timeout(Duration::ZERO, uses.idle_for(limit)).await.is_err(), "something is taken of it");
+        assert!(uses.is_answering());
         drop(answer);
+        assert!(!uses.is_answering());
         assert!(timeout(5 * limit, uses.idle_for(limit)).await.is_err(), "the other one waits");
         drop(waiting);
         assert!(timeout(Duration::from_secs(10), uses.idle_for(limit)).await.is_ok());

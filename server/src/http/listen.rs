@@ -281,11 +281,18 @@ impl Connections {
             }
             () = uses.idle_for(self.idle_max) => {
                 // Who speaks HTTP/2 is told, so that no request is lost that was sent meanwhile.
+                let was_answering = uses.is_answering();
                 connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection => ended,
-                    () = uses.idle_for(self.idle_max + self.drain_max) => Ok(()),
+                let (ended, is_cut_off) = tokio::select! {
+                    ended = connection => (ended, false),
+                    () = uses.idle_for(self.idle_max + self.drain_max) => (Ok(()), true),
+                };
+                // Who takes the rest of an answer after all lacks nothing.
+                if is_cut_off || !was_answering {
+                    let reason = if uses.is_answering() { "unread" } else { "unused" };
+                    counter!("warren_connections_ended_total", "reason" => reason).increment(1);
                 }
+                ended
             }
         };
         if let Err(error) = ended {

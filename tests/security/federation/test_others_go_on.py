@@ -462,6 +462,32 @@ def test_a_stream_of_bad_events_does_not_grow_the_database(lone, hostile):
     assert lone.disk() - before < GROWTH_BYTES_MAX
 
 
+@pytest.mark.parametrize("knows_of_the_ban", [False, True], ids=["soft-failed", "rejected"])
+def test_what_is_denied_of_who_is_banned_does_not_grow_the_database(lone, hostile, knows_of_the_ban):
+    """It is rightly signed, names what is known, and comes too late, or is not allowed."""
+    alice = Client(lone.base_url).register("alice")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(lone, room)
+    alice.post("rooms/{roomId}/ban", room, json={"user_id": copy.user})
+
+    def bans():
+        return [event for event in hostile.pdus if event["content"].get("membership") == "ban"]
+
+    hostile.until(bans)
+    if knows_of_the_ban:
+        hostile.place(copy, bans()[0])
+    before = lone.disk()
+    for number in range(FLOOD):
+        events = [hostile.message(copy, f"{number} {at} {PADDING}") for at in range(20)]
+        hostile.events.clear()
+        hostile.before.clear()
+        results = hostile.transact(lone, events)
+        assert results.keys() == {id_of(event) for event in events}
+        assert all(result["error"] for result in results.values())
+    assert lone.disk() - before < GROWTH_BYTES_MAX
+    see(alice, room, alice.send(room, "and on"))
+
+
 def test_events_that_wait_are_bounded(lone, hostile):
     """A thousand in a room, of which a quarter from one server; the others are refused with the reason."""
     alice = Client(lone.base_url).register("alice")

@@ -20,13 +20,15 @@ from harness.client import Client
 from harness.clock import Clock
 from harness.events import id_of
 from harness.federated import Warren
-from harness.metrics import figure, memory_of
+from harness.metrics import Counting, figure, memory_of
 from harness.participant import Participant, path
 from harness.peer import authorization, canonical
 from harness.server import free_port, sound
 from harness.waiting import readable, until
 
 MIB = 1 << 20
+# Connections that the server ended, by why.
+ENDED = "warren_connections_ended_total"
 # Users of the hostile server, and what each says of itself: more together than there is room for on the way to a peer.
 USERS, TEXT_BYTES = 220, 60_000
 STATE_BYTES = USERS * TEXT_BYTES
@@ -138,6 +140,9 @@ def test_what_one_server_does_not_read_takes_little_and_ends_and_holds_up_no_oth
     honest.join(large.server, large.room)
     asked = question(large)
     until_alone(large)
+    refusals, ended = Counting(large.metrics), Counting(large.metrics, ENDED)
+    refusals.news()
+    ended.news()
     before = memory_of(large.server)
     with contextlib.ExitStack() as stack:
         unread = [stack.enter_context(connected(large.server.port)) for _ in range(UNREAD)]
@@ -156,8 +161,20 @@ def test_what_one_server_does_not_read_takes_little_and_ends_and_holds_up_no_oth
     refused = [data for data in told if data.startswith(b"HTTP/1.1 429 ")]
     assert len(refused) == UNREAD - told_at_last and all(b"M_LIMIT_EXCEEDED" in data for data in refused)
     assert all(b"\r\nretry-after: " in data for data in refused)
+    assert refusals.news() == {(question.__name__, "M_LIMIT_EXCEEDED"): len(refused)}
+    assert ended.news()["unread",] == told_at_last
     # The places are free again.
     assert users_told(large, large.hostile.ask(large.server, *state(large))["pdus"])
+
+
+def test_a_connection_that_nobody_uses_ends_and_is_counted(large):
+    until_alone(large)
+    ended = Counting(large.metrics, ENDED)
+    ended.news()
+    with connected(large.server.port) as connection:
+        passes_until(large, lambda: readable([connection], 0))
+        assert rest_of(connection) == b""
+    assert ended.news()["unused",] >= 1
 
 
 def test_who_reads_nothing_over_tls(large, network):

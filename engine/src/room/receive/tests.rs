@@ -15,6 +15,7 @@ mod invites;
 mod left_behind;
 mod let_in_again;
 mod moderators;
+mod outsiders;
 mod overtaken;
 mod own_users;
 mod places;
