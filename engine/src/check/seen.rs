@@ -11,7 +11,7 @@ pub(super) struct Seen {
     pub disputed_names: HashSet<(u8, u64)>,
     /// Rooms that are being removed.
     pub going: HashSet<RoomNum>,
-    /// Events that others followed before they came, by what those name.
+    /// Events that others followed before they came, by what those name, or that something in a gap before them follows.
     pub followed: HashSet<EventNum>,
     /// State nodes below which something is missing or out of place.
     pub broken_nodes: HashSet<(RoomNum, NodeId)>,

@@ -111,6 +111,10 @@ fn follow(
         }
         let Some(prev_header) = row.header(prev)? else { continue };
         match prev_header.value.status {
+            // The room's state may rest on that as well.
+            EventStatus::Accepted if prev_header.pos > header.pos && header.value.is_filled_in => {
+                row.seen.followed.insert(prev);
+            }
             EventStatus::Accepted if prev_header.pos > header.pos => early.push(prev),
             EventStatus::Accepted | EventStatus::Outlier => {}
             // What follows an event that is not shown follows what that one follows.
@@ -142,7 +146,7 @@ fn follow(
 }
 
 /// Whether the event may be a join by which this server entered the room. It follows nothing that is here, or not all that it
-/// names, or what was filled in since; where nothing is left open by it, it makes no difference.
+/// names; where nothing is left open by it, it makes no difference.
 fn is_entry(
     row: &Row<'_>,
     room: RoomNum,
@@ -160,16 +164,8 @@ fn is_entry(
     let Ok(pdu) = Pdu::from_stored(room_version(header.value.version)?, id, json) else { return Ok(false) };
     let own = &*row.reader().shared.server_name;
     let is_own_join = pdu.membership() == Some("join") && server_name(&pdu.sender) == Some(own);
-    if !is_own_join {
-        return Ok(false);
-    }
-    for prev in &header.value.prev {
-        if row.header(*prev)?.is_some_and(|prev| prev.value.is_filled_in) {
-            return Ok(true);
-        }
-    }
     let named: HashSet<_> = pdu.prev_events.iter().collect();
-    Ok(header.value.prev.len() < named.len())
+    Ok(is_own_join && header.value.prev.len() < named.len())
 }
 
 /// Proposes what settles that an accepted event does not stand where its header says, but `stands` or nothing does.
