@@ -118,7 +118,9 @@ def test_members_come_also_after_a_restart(distant, there, bob):
     others = [there.client(there.base_url).register("other") for _ in range(20)]
     zoe = distant.client(distant.base_url).register("zoe")
     room = killed_in_a_join(distant, there, zoe, bob, others)
+    early = zoe.send(room, "nobody hears me yet")
     distant.reconnect()
+    see(bob, room, early)
     until_joined(zoe, room, bob, *others)
     assert lacking(distant) == []
     assert joined_members(zoe, room) == joined_members(bob, room)
