@@ -45,7 +45,12 @@ def test_who_came_without_members_talks_and_then_knows_them(here, there, alice, 
     see(bob, room, alice.send(room, "welcome"), filter=LAZY)
     see(others[0], room, bob.send(room, "thank you"))
     assert not gate.answers_of("state_ids") and not gate.answers_of("state"), "it was held all the time"
-    questions.pass_on()
+    if restarts:
+        # What the killed one was asked is lost with it, and has to be asked again.
+        gate.held_questions.remove(questions)
+        questions.lose()
+    else:
+        questions.pass_on()
     until_joined(bob, room, alice, *others)
     assert joined_members(bob, room) == {user.user_id for user in (alice, bob, *others)}
     bob.sync_until(lambda _: state_ids(bob, room) == state_ids(alice, room))
