@@ -26,7 +26,8 @@ def was_partial(gate, user):
     return omits and answer["members_omitted"] and answer["event"]["sender"] == user.user_id and not members
 
 
-def test_who_came_without_members_talks_and_then_knows_them(here, there, alice, bob):
+@pytest.mark.parametrize("restarts", [False, True], ids=["we stay", "we are killed meanwhile"])
+def test_who_came_without_members_talks_and_then_knows_them(here, there, alice, bob, restarts):
     others = [here.client(here.base_url).register("other") for _ in range(MEMBERS - 1)]
     room = alice.create_room(preset="public_chat", room_version="10", name="Many")
     for other in others:
@@ -36,12 +37,20 @@ def test_who_came_without_members_talks_and_then_knows_them(here, there, alice, 
     bob.join(room, query=via(here))
     assert was_partial(gate, bob)
     questions.until_there()
+    if restarts:
+        here.kill()
+        here.start()
     # Both ways, while the other server knows nobody but itself and us.
     see(alice, room, bob.send(room, "early"))
     see(bob, room, alice.send(room, "welcome"), filter=LAZY)
     see(others[0], room, bob.send(room, "thank you"))
     assert not gate.answers_of("state_ids") and not gate.answers_of("state"), "it was held all the time"
-    questions.pass_on()
+    if restarts:
+        # What the killed one was asked is lost with it, and has to be asked again.
+        gate.held_questions.remove(questions)
+        questions.lose()
+    else:
+        questions.pass_on()
     until_joined(bob, room, alice, *others)
     assert joined_members(bob, room) == {user.user_id for user in (alice, bob, *others)}
     bob.sync_until(lambda _: state_ids(bob, room) == state_ids(alice, room))

@@ -2,8 +2,10 @@
 
 import pytest
 
-from harness.client import of_type
-from harness.rooms import see, state_ids, until_state
+from harness.client import of_type, unique
+from harness.rooms import meet, see, state_ids, until_state
+
+REDACT = "rooms/{roomId}/redact/{eventId}/{txnId}"
 
 
 def both(alice, bob):
@@ -25,19 +27,32 @@ def test_state_changes_go_both_ways(room, alice, bob):
     assert state_ids(alice, room) == state_ids(bob, room)
 
 
-@pytest.mark.parametrize("room_version", ["10", "11", "12"])
+@pytest.mark.parametrize("room_version", ["1", "10", "11", "12"])
 def test_redactions_go_both_ways(room, alice, bob):
     """Clients are told what is redacted where those of version 10 look for it, and where those of later ones do."""
     for sender, reader in both(alice, bob):
         event_id = sender.send(room, "a slip of the tongue")
         see(reader, room, event_id)
-        redact = "rooms/{roomId}/redact/{eventId}/{txnId}"
-        redaction = sender.put(redact, room, event_id, f"redact-{event_id}", json={"reason": "oops"})["event_id"]
+        redaction = sender.put(REDACT, room, event_id, unique("redact"), json={"reason": "oops"})["event_id"]
         for client in (reader, sender):
             seen = see(client, room, redaction)
             assert (seen["redacts"], seen["content"]) == (event_id, {"redacts": event_id, "reason": "oops"})
             shown = client.get("rooms/{roomId}/event/{eventId}", room, event_id)
             assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
+
+
+@pytest.mark.parametrize("version", ["1", "12"])
+def test_who_has_no_power_redacts_what_is_their_own(here, there, alice, bob, version):
+    """In the first version because both events are of one server, in others because they have one sender."""
+    for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
+        room = meet(owner, guest, server, room_version=version)
+        own, other = guest.send(room, "a slip of the tongue"), owner.send(room, "what I mean")
+        see(guest, room, other)
+        redaction = guest.put(REDACT, room, own, unique("redact"))["event_id"]
+        for reader in (owner, guest):
+            see(reader, room, redaction)
+            assert reader.get("rooms/{roomId}/event/{eventId}", room, own)["content"] == {}
+        guest.put(REDACT, room, other, unique("redact"), status=403, errcode="M_FORBIDDEN")
 
 
 def test_a_new_name_is_seen_in_common_rooms(room, alice, bob):

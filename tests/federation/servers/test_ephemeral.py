@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.beside import device_keys, devices_of, receipt
 from harness.client import joined, unique
 from harness.peer import Key, signed
 from harness.rooms import see, via
@@ -29,10 +30,6 @@ def test_typing(room, pair):
             return bool(told) and (doer.user_id in told[-1]["user_ids"]) == typing
 
         reader.sync_until(is_seen)
-
-
-def receipt(client, room, event_id, type="m.read", **body):
-    client.post("rooms/{roomId}/receipt/{receiptType}/{eventId}", room, type, event_id, json=body)
 
 
 def test_receipts_by_thread(room, pair):
@@ -110,20 +107,8 @@ def test_messages_to_devices_come_once_and_in_order(room, pair):
         assert seen == numbers
 
 
-def device_keys(client):
-    algorithms = ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"]
-    keys = {f"{kind}:{client.device_id}": "A" * 43 for kind in ("curve25519", "ed25519")}
-    own = {"user_id": client.user_id, "device_id": client.device_id, "algorithms": algorithms, "keys": keys}
-    return {**own, "signatures": {client.user_id: {f"ed25519:{client.device_id}": "B" * 86}}}
-
-
 def until_changed(reader, doer):
     reader.sync_until(lambda answer: doer.user_id in answer.get("device_lists", {}).get("changed", []))
-
-
-def devices_of(reader, doer):
-    found = reader.post("keys/query", json={"device_keys": {doer.user_id: []}})
-    return set(found["device_keys"].get(doer.user_id, {}))
 
 
 def test_changes_of_devices(room, pair):

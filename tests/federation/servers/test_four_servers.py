@@ -2,7 +2,9 @@
 
 import pytest
 
-from harness.rooms import joined_members, see, state_ids, until_joined, until_membership, until_state, via
+from harness.beside import tell_beside
+from harness.client import unique
+from harness.rooms import joined_members, left, members, see, state_ids, until_joined, until_membership, until_state, via
 
 
 @pytest.fixture
@@ -14,6 +16,18 @@ def servers(here, synapse, other_warren, other_synapse):
 def users(servers):
     names = ["alice", "bob", "carol", "dave"]
     return [server.client(server.base_url).register(name) for server, name in zip(servers, names, strict=True)]
+
+
+def ids(events):
+    return [event["event_id"] for event in events]
+
+
+def redact(client, room, event_id):
+    return client.put("rooms/{roomId}/redact/{eventId}/{txnId}", room, event_id, unique("redact"))["event_id"]
+
+
+def assert_same_state(users, room):
+    assert len({frozenset(state_ids(user, room)) for user in users}) == 1
 
 
 @pytest.mark.parametrize("first", range(4), ids=["warren", "synapse", "other warren", "other synapse"])
@@ -28,17 +42,34 @@ def test_all_hear_all(servers, users, first):
     for user in users:
         user.sync_until(lambda _: joined_members(user, room) == everybody)
         user.sync()
+    said = []
     for sender in users:
-        event_id = sender.send(room, f"hello from {sender.user_id}")
+        said.append(sender.send(room, f"hello from {sender.user_id}"))
         for reader in users:
-            assert see(reader, room, event_id)["content"]["body"] == f"hello from {sender.user_id}"
+            assert see(reader, room, said[-1])["content"]["body"] == f"hello from {sender.user_id}"
+    for at, sender in enumerate(users):
+        redaction = redact(sender, room, said[at])
+        # Nobody is told who has read what they said themselves.
+        for heard in tell_beside(sender, [user for user in users if user is not sender], room, said[at - 1]):
+            heard.reader.sync_until(lambda answer: heard.look(answer) and redaction in ids(heard.events))
+            heard.check()
+            shown = heard.reader.get("rooms/{roomId}/event/{eventId}", room, said[at])
+            assert shown["content"] == {} and shown["unsigned"]["redacted_because"]["event_id"] == redaction
     owner.set_state(room, "m.room.topic", {"topic": "warm and dry"})
     for reader in users:
         until_state(reader, room, "m.room.topic", "", {"topic": "warm and dry"})
     gone = users[(first + 3) % 4]
     gone.leave(room)
-    left = [user for user in users if user is not gone]
-    for reader in left:
+    rest = [user for user in users if user is not gone]
+    for reader in rest:
         until_membership(reader, room, "leave", gone)
-    wanted = state_ids(owner, room)
-    assert all(state_ids(reader, room) == wanted for reader in left)
+    assert_same_state(rest, room)
+    out = users[(first + 2) % 4]
+    owner.post("rooms/{roomId}/kick", room, json={"user_id": out.user_id, "reason": "out"})
+    told = out.sync_until(lambda answer: left(answer, room))["timeline"]["events"][-1]
+    assert (told["sender"], told["content"]["reason"]) == (owner.user_id, "out")
+    rest.remove(out)
+    for reader in rest:
+        see(reader, room, told["event_id"])
+        assert out.user_id in members(reader, room, "leave")
+    assert_same_state(rest, room)

@@ -57,3 +57,24 @@ def test_what_was_said_in_private_before_stays_private(there, alice, bob):
     alice.join(room, query=via(there))
     see(alice, room, bob.send(room, "for you"))
     assert all_messages(alice, room) == ["for you"]
+
+
+def test_what_was_said_before_they_came_is_found_by_its_time(here, there, synapse, alice, bob):
+    for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
+        room = owner.create_room(preset="public_chat")
+        for number in range(50):
+            owner.send(room, f"message {number}")
+        guest.join(room, query=via(server))
+        said = room_messages(owner, room)
+        times = [event["origin_server_ts"] for event in said]
+        # None before it is as old.
+        at = next(number for number in range(10, 40) if times[number - 1] < times[number])
+        query = {"ts": times[at], "dir": "f"}
+        found = guest.get("/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", room, query=query)
+        assert found == {"event_id": said[at]["event_id"], "origin_server_ts": times[at]}
+        context = guest.get("rooms/{roomId}/context/{eventId}", room, found["event_id"], query={"limit": 6})
+        assert context["event"]["content"]["body"] == f"message {at}"
+        # Synapse fetches that one alone.
+        if guest.server_name != synapse.name:
+            before, after = ([f"message {at + step * far}" for far in (1, 2, 3)] for step in (-1, 1))
+            assert (bodies(context["events_before"]), bodies(context["events_after"])) == (before, after)

@@ -162,12 +162,18 @@ def test_a_declined_invite_stays_declined_when_another_of_us_comes_in(here, auth
         assert not invited(amy.sync(), room)
 
 
+@pytest.fixture(params=["7", "12"])
+def version(request):
+    """The first one with knocks, and the last."""
+    return request.param
+
+
 @pytest.fixture(params=["our user knocks", "their user knocks"])
-def knock(request, here, there, alice, bob):
+def knock(request, here, there, alice, bob, version):
     """A room at which somebody has knocked, who is in it and who knocks, after both have seen it."""
     owner, guest, server = (bob, alice, there) if request.param == "our user knocks" else (alice, bob, here)
     rules = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
-    room = owner.create_room(room_version="10", preset="private_chat", name="The burrow", initial_state=[rules])
+    room = owner.create_room(room_version=version, preset="private_chat", name="The burrow", initial_state=[rules])
     guest.post("knock/{roomIdOrAlias}", room, query=via(server), json={"reason": "it rains"})
     shown = guest.sync_until(lambda answer: knocked(answer, room))
     names = [event["content"]["name"] for event in shown["knock_state"]["events"] if event["type"] == "m.room.name"]
@@ -216,19 +222,23 @@ def test_who_wants_no_invites_is_not_invited(alice, bob):
         assert hermit.user_id not in members(inviter, room, "invite")
 
 
-def restricted(owner, join_rule="restricted"):
+def restricted(owner, join_rule, version):
     """A room that members of another may join, and that other one."""
-    hall = owner.create_room(preset="public_chat", room_version="10")
+    hall = owner.create_room(preset="public_chat", room_version=version)
     condition = {"type": "m.room_membership", "room_id": hall}
     content = {"join_rule": join_rule, "allow": [condition]}
     rules = {"type": "m.room.join_rules", "state_key": "", "content": content}
-    return hall, owner.create_room(preset="private_chat", room_version="10", initial_state=[rules])
+    return hall, owner.create_room(preset="private_chat", room_version=version, initial_state=[rules])
 
 
-@pytest.mark.parametrize("join_rule", ["restricted", "knock_restricted"])
-def test_members_of_a_room_may_join_another(here, there, alice, bob, join_rule):
+# The first versions with each. In the last one who lets in is the creator, of whom the levels say nothing.
+@pytest.mark.parametrize(
+    ("join_rule", "version"),
+    [("restricted", "8"), ("restricted", "12"), ("knock_restricted", "10"), ("knock_restricted", "12")],
+)
+def test_members_of_a_room_may_join_another(here, there, alice, bob, join_rule, version):
     for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
-        hall, room = restricted(owner, join_rule)
+        hall, room = restricted(owner, join_rule, version)
         guest.join(room, query=via(server), status=403)
         if join_rule == "knock_restricted":
             guest.post("knock/{roomIdOrAlias}", room, query=via(server))
@@ -242,17 +252,19 @@ def test_members_of_a_room_may_join_another(here, there, alice, bob, join_rule):
         assert joining["join_authorised_via_users_server"] == owner.user_id
 
 
-def test_they_kick_and_ban_our_user(there, alice, bob):
-    room = bob.create_room(preset="public_chat")
-    alice.join(room, query=via(there))
-    alice.sync()
-    bob.post("rooms/{roomId}/kick", room, json={"user_id": alice.user_id, "reason": "out"})
-    alice.sync_until(lambda answer: left(answer, room))
-    alice.join(room, query=via(there))
-    alice.sync_until(lambda answer: joined(answer, room))
-    bob.post("rooms/{roomId}/ban", room, json={"user_id": alice.user_id})
-    alice.sync_until(lambda answer: left(answer, room))
-    alice.join(room, query=via(there), status=403, errcode="M_FORBIDDEN")
+def test_kicks_and_bans_go_both_ways(here, there, alice, bob):
+    for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
+        room = owner.create_room(preset="public_chat")
+        for act, membership in [("kick", "leave"), ("ban", "ban")]:
+            guest.join(room, query=via(server))
+            guest.sync_until(lambda answer: joined(answer, room))
+            owner.post("rooms/{roomId}/" + act, room, json={"user_id": guest.user_id, "reason": act})
+            told = guest.sync_until(lambda answer: left(answer, room))["timeline"]["events"][-1]
+            assert (told["sender"], told["state_key"]) == (owner.user_id, guest.user_id)
+            assert (told["content"]["membership"], told["content"]["reason"]) == (membership, act)
+            see(owner, room, told["event_id"])
+            assert guest.user_id in members(owner, room, membership)
+        guest.join(room, query=via(server), status=403, errcode="M_FORBIDDEN")
 
 
 def test_our_guests_leave_a_room_that_they_close(here, alice, bob):

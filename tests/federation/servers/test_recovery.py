@@ -4,7 +4,8 @@ import urllib.parse
 
 import pytest
 
-from harness.client import bodies, timeline
+from harness.beside import tell_beside
+from harness.client import bodies
 from harness.federated import Distant, Warren
 from harness.rooms import entrust, joined_members, meet, see, state_ids, until_joined, via
 from harness.senders import Load, Sender, room_messages
@@ -33,7 +34,9 @@ def busy_room(there, zoe, bob):
 
 
 def goes_on_without(away, listener, speaker, room, count):
-    """A server is away while there is talk; its user is told all of it when it is back."""
+    """A server is away while there is talk; its user is told all of it when it is back, and what else was told meanwhile."""
+    before = listener.send(room, "before")
+    see(speaker, room, before)
     listener.sync()
     code = away.stop()
     # How another implementation ends is not what is tested.
@@ -41,14 +44,19 @@ def goes_on_without(away, listener, speaker, room, count):
     for number in range(count):
         speaker.send(room, f"message {number}")
     speaker.set_state(room, "org.example.state", {"topic": "meanwhile"})
+    (heard,) = tell_beside(speaker, [listener], room, before)
     away.start()
     speaker.send(room, "at last")
     # Who hears from a server that was away tries it again at once.
     listener.get("profile/{userId}", speaker.user_id)
-    listener.sync_until(lambda answer: "at last" in bodies(timeline(answer, room)), seconds=60)
-    wanted = [f"message {number}" for number in range(count)] + ["at last"]
-    # Synapse gives what it has and asks for the rest behind.
-    listener.sync_until(lambda _: bodies(room_messages(listener, room)) == wanted)
+    wanted = ["before"] + [f"message {number}" for number in range(count)] + ["at last"]
+
+    def is_all(answer):
+        # Synapse gives what it has and asks for the rest behind.
+        return heard.look(answer) and "at last" in bodies(heard.events) and bodies(room_messages(listener, room)) == wanted
+
+    listener.sync_until(is_all)
+    heard.check()
     assert listener.state(room, "org.example.state") == {"topic": "meanwhile"}
     assert state_ids(listener, room) == state_ids(speaker, room)
     see(speaker, room, listener.send(room, "I am back"))
@@ -110,7 +118,9 @@ def test_members_come_also_after_a_restart(distant, there, bob):
     others = [there.client(there.base_url).register("other") for _ in range(20)]
     zoe = distant.client(distant.base_url).register("zoe")
     room = killed_in_a_join(distant, there, zoe, bob, others)
+    early = zoe.send(room, "nobody hears me yet")
     distant.reconnect()
+    see(bob, room, early)
     until_joined(zoe, room, bob, *others)
     assert lacking(distant) == []
     assert joined_members(zoe, room) == joined_members(bob, room)

@@ -81,9 +81,11 @@ def sides(request, here, there, alice, bob):
     return (alice, bob, there) if request.param == "we invite" else (bob, alice, here)
 
 
-def test_who_was_invited_by_an_address_comes_in(identity_server, sides):
+# In the last one a room's id names no server.
+@pytest.mark.parametrize("version", ["10", "12"])
+def test_who_was_invited_by_an_address_comes_in(identity_server, sides, version):
     inviter, guest, server = sides
-    room = inviter.create_room(preset="private_chat", room_version="10", name="The burrow")
+    room = inviter.create_room(preset="private_chat", room_version=version, name="The burrow")
     token, content = identity_server.store()
     inviter.set_state(room, "m.room.third_party_invite", content, key=token)
     guest.sync()

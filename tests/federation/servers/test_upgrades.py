@@ -1,28 +1,36 @@
 """A room is upgraded to another version: members on other servers are told of the new one, and follow."""
 
+import pytest
+
 from harness.client import bodies, of_type, timeline, unique
-from harness.rooms import entrust, joined_members, see, state_ids, until_joined, via
+from harness.rooms import entrust, joined_members, see, state_ids, until_joined, until_state, via
 
 
-def test_members_follow_the_tombstone(here, there, alice, bob):
+# In the last one a room is called after its creation, and its creator stands above the levels.
+@pytest.mark.parametrize("new_version", ["11", "12"])
+def test_members_follow_the_tombstone(here, there, alice, bob, new_version):
     for owner, guest, server in [(alice, bob, here), (bob, alice, there)]:
         room = owner.create_room(preset="public_chat", room_version="9", name="The burrow")
         owner.send(room, "it is getting narrow")
         guest.join(room, query=via(server))
         until_joined(guest, room, owner)
         guest.sync()
-        made = owner.post("rooms/{roomId}/upgrade", room, json={"new_version": "11"})["replacement_room"]
+        made = owner.post("rooms/{roomId}/upgrade", room, json={"new_version": new_version})["replacement_room"]
         (tombstone,) = guest.sync_until(lambda answer: of_type(timeline(answer, room), "m.room.tombstone"))
         assert tombstone["content"]["replacement_room"] == made
         guest.join(made, query=via(server))
         until_joined(guest, made, owner)
         assert state_ids(owner, made) == state_ids(guest, made)
-        predecessor = guest.state(made, "m.room.create")["predecessor"]
-        assert predecessor["room_id"] == room
+        creation = guest.state(made, "m.room.create")
+        assert (creation["room_version"], creation["predecessor"]["room_id"]) == (new_version, room)
+        powers = [user.state(made, "m.room.power_levels") for user in (owner, guest)]
+        assert powers[0] == powers[1] and (owner.user_id in powers[0].get("users", {})) == (new_version == "11")
         assert guest.state(made, "m.room.name") == {"name": "The burrow"}
         assert joined_members(owner, made) == {owner.user_id, guest.user_id}
         for sender, reader in [(owner, guest), (guest, owner)]:
             see(reader, made, sender.send(made, "more room here"))
+        owner.set_state(made, "m.room.topic", {"topic": "roomy"})
+        until_state(guest, made, "m.room.topic", "", {"topic": "roomy"})
         # The old room is closed to those who only talk, and can still be read.
         guest.send(room, "anybody?", status=403, errcode="M_FORBIDDEN")
         assert "it is getting narrow" in bodies(guest.messages(room, limit=50)["chunk"])

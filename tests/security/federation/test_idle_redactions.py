@@ -6,7 +6,7 @@ version 3 of rooms on, anybody in a room may send one; what it does is for each 
 
 import pytest
 
-from harness.client import address, timeline
+from harness.client import address, timeline, unique
 from harness.events import KEPT, Copy, id_of
 from harness.participant import path
 from harness.rooms import everything, see, state
@@ -21,13 +21,27 @@ class Intruder:
         self.server, self.peer, self.alice, self.version = server, peer, alice, version
         self.room, self.user = alice.create_room(preset="public_chat", room_version=version), peer.user()
         made = peer.ask(server, "GET", path("v1/make_join/{}/{}?ver=" + version, self.room, self.user))["event"]
-        join = peer.sign({**{name: made[name] for name in KEPT if name in made}, "content": {"membership": "join"}})
+        made = {name: made[name] for name in KEPT if name in made}
+        join = peer.sign({**made, "content": {"membership": "join"}, **(self.named() if version == "1" else {})})
         peer.ask(server, "PUT", path("v2/send_join/{}/{}", self.room, self.id_of(join)), join)
         self.copy = Copy(self.room, {}, [], join["depth"], self.user)
         self.follow(self.id_of(join))
 
+    def named(self, server=None):
+        """What an event has besides in version 1, where its id is of who made it."""
+        return {"event_id": f"${unique('event')}:{(server or self.peer).name}", "origin": self.peer.name}
+
+    def event(self, type, content, **more):
+        if self.version == "1":
+            following = {"prev_events": self.copy.ends, "auth_events": self.copy.allowing(type, self.user)}
+            following = {name: [[event_id, {}] for event_id in ids] for name, ids in following.items()}
+            more = {**following, **self.named(), **more}
+        return self.peer.event(self.copy, type, content, **more)
+
     def id_of(self, event):
         """Version 3 writes ids with letters that are escaped in addresses."""
+        if self.version == "1":
+            return event["event_id"]
         event_id = id_of(event)
         return event_id.replace("-", "+").replace("_", "/") if self.version == "3" else event_id
 
@@ -41,10 +55,10 @@ class Intruder:
         power["users"][self.user] = level
         self.follow(self.alice.set_state(self.room, "m.room.power_levels", power))
 
-    def redaction(self, target):
+    def redaction(self, target, **more):
         if int(self.version) < 11:
-            return self.peer.event(self.copy, "m.room.redaction", {}, redacts=target)
-        return self.peer.event(self.copy, "m.room.redaction", {"redacts": target})
+            return self.event("m.room.redaction", {}, redacts=target, **more)
+        return self.event("m.room.redaction", {"redacts": target}, **more)
 
     def tell(self, event):
         """Sends an event, which the server takes for one of the room. Answers with its id."""
@@ -97,7 +111,7 @@ def test_a_redaction_by_who_has_not_the_power_is_given_to_no_client(intruder, sa
     assert intruder.content(said)["body"] == "hello"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", ["1", *VERSIONS])
 def test_a_moderators_is(intruder, alice):
     said = alice.send(intruder.room, "hello")
     intruder.entrust(50)
@@ -105,6 +119,21 @@ def test_a_moderators_is(intruder, alice):
     redaction = intruder.tell(intruder.redaction(said))
     assert intruder.shown(redaction)
     assert intruder.content(said) == {}
+
+
+@pytest.mark.parametrize("version", ["1"])
+def test_in_the_first_version_it_is_refused_unless_both_ids_name_one_server(intruder, said):
+    """Whoever made an event may redact it there, and events are of who signs for the server that their ids name."""
+    forged = intruder.named(intruder.server)["event_id"]
+    for redaction in (intruder.redaction(said), intruder.redaction(said, event_id=forged)):
+        event_id = intruder.id_of(redaction)
+        assert "error" in intruder.peer.transact(intruder.server, [redaction])[event_id]
+        assert not intruder.shown(event_id)
+    assert intruder.content(said)["body"] == "hello"
+    own = intruder.tell(intruder.event("m.room.message", {"msgtype": "m.text", "body": "mine"}))
+    intruder.follow(own)
+    assert intruder.shown(intruder.tell(intruder.redaction(own)))
+    assert intruder.content(own) == {}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
