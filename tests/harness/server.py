@@ -31,6 +31,9 @@ def binary():
     return os.environ.get("TESTED_BINARY", str(target / "debug" / "warren"))
 
 
+# Where servers that were started are asked for their keys, by their names.
+key_addresses = {}
+
 # Ports that were found to be free: what is not listened to yet would be found again.
 found_free = set()
 
@@ -106,6 +109,7 @@ class Server:
 
     def spawn(self, **environment):
         """Starts the process without waiting for anything."""
+        key_addresses[self.options[self.options.index("--server-name") + 1]] = self.base_url
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "serve", *self.options],
