@@ -216,6 +216,8 @@ class Peer(Listener):
         self.name, self.key = name or f"{literal(host)}:{self.port}", Key()
         # Where its requests come from, if not from where all do.
         self.address = None
+        # Under which names it is asked beside its own.
+        self.also_called = set()
         # What of its published keys is otherwise than usual.
         self.changes = {}
         self.answers["/_matrix/key/v2/server"] = lambda _: (200, self.published())
@@ -231,8 +233,8 @@ class Peer(Listener):
         return signed({**keys, **self.changes, **changes}, self.name, self.key)
 
     def is_called(self, name):
-        """Whether that is a name of its own."""
-        return name == self.name
+        """Whether requests may be for a server of that name."""
+        return name == self.name or name in self.also_called
 
     def judge(self, request):
         if request.target.startswith(("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/")):

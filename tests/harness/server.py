@@ -5,6 +5,7 @@ It is ready when it says so through systemd's readiness protocol, so nothing her
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 import random
@@ -109,7 +110,8 @@ class Server:
 
     def spawn(self, **environment):
         """Starts the process without waiting for anything."""
-        key_addresses[self.options[self.options.index("--server-name") + 1]] = self.base_url
+        names = [name for option, name in itertools.pairwise(self.options) if option == "--server-name"]
+        key_addresses.update(dict.fromkeys(names or [self.name], self.base_url))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "serve", *self.options],
