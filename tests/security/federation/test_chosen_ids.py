@@ -12,6 +12,7 @@ from harness.peer import now_ms
 from harness.rooms import see, state_ids
 from harness.senders import room_messages
 from harness.server import sound
+from harness.waiting import until
 
 VERSIONS = ["1", "2"]
 # What events name others with, beside their ids; nobody looks at it.
@@ -176,21 +177,28 @@ def test_what_is_called_like_an_event_of_another_room(server, hostile, alice, ve
         assert_goes_on(server, hostile, copy, alice, wanted)
 
 
+# Events of one transaction, for each of two rooms that are seen to at once.
+AT_ONCE = 20
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_two_of_one_name_for_two_rooms_in_one_transaction(server, hostile, alice, version):
+def test_two_of_each_name_for_two_rooms_in_one_transaction(server, hostile, alice, version):
     """One of the rooms has it, whichever that is."""
     rooms = [public_room(alice, version) for _ in range(2)]
     copies = [hostile.enter(server, room) for room in rooms]
     alice.sync()
-    event_id = hostile.chosen()
-    events = [hostile.called(event_id, copy, copy.room_id) for copy in copies]
-    assert hostile.transact(server, events).keys() == {event_id}
-    there = hostile.told_of(server, event_id)["body"]
-    (other,) = set(rooms) - {there}
-    assert alice.get("rooms/{roomId}/event/{eventId}", there, event_id)["content"]["body"] == there
-    alice.get("rooms/{roomId}/event/{eventId}", other, event_id, status=NOT_FOUND)
+    event_ids = [hostile.chosen() for _ in range(AT_ONCE)]
+    events = [hostile.called(event_id, copy, copy.room_id) for copy in copies for event_id in event_ids]
+    assert hostile.transact(server, events).keys() == set(event_ids)
+    kept = {room: [] for room in rooms}
+    for event_id in event_ids:
+        there = hostile.told_of(server, event_id)["body"]
+        (other,) = set(rooms) - {there}
+        assert alice.get("rooms/{roomId}/event/{eventId}", there, event_id)["content"]["body"] == there
+        alice.get("rooms/{roomId}/event/{eventId}", other, event_id, status=NOT_FOUND)
+        kept[there].append(there)
     for copy in copies:
-        assert_goes_on(server, hostile, copy, alice, [there] if copy.room_id == there else [])
+        assert_goes_on(server, hostile, copy, alice, kept[copy.room_id])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -208,6 +216,35 @@ def test_what_is_called_like_an_event_that_waits(server, hostile, alice, version
     there = hostile.told_of(server, event_id)["body"]
     for copy, word, before in ((first, "one", ["between"]), (second, "two", [])):
         assert_goes_on(server, hostile, copy, alice, before + [word] * (there == word))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_called_like_what_is_only_named_in_another_room(server, hostile, alice, version):
+    """There it allows an event, and is none that anybody followed: it stays what it is."""
+    rooms = [public_room(alice, version) for _ in range(2)]
+    first, second = (hostile.enter(server, room) for room in rooms)
+    alice.sync()
+    event_id, by_it, user = hostile.chosen(), hostile.chosen(), hostile.user("other")
+    allowing = first.allowing("m.room.member", user, user, {"membership": "join"})
+    named = {"auth_events": [[allowing_id, REFERENCE] for allowing_id in allowing], "sender": user, "state_key": user}
+    join = hostile.called(event_id, first, "", "m.room.member", content={"membership": "join"}, **named)
+    hostile.events[event_id] = join
+    allowing = [first.state["m.room.create", ""], first.state["m.room.power_levels", ""], event_id]
+    said = hostile.called(
+        by_it, first, "by it", sender=user, auth_events=[[allowing_id, REFERENCE] for allowing_id in allowing]
+    )
+    hostile.transact(server, [said])
+    # It is fetched for what names it, which is not allowed all the same: the user is not in the room there.
+    until(lambda: hostile.told_of(server, event_id))
+    before = [state_ids(alice, room) for room in rooms]
+    two = hostile.called(event_id, second, "two")
+    assert hostile.transact(server, [two]).keys() == {event_id}
+    following = hostile.called(hostile.chosen(), second, "after it", prev=[event_id])
+    hostile.transact(server, [following])
+    assert [state_ids(alice, room) for room in rooms] == before
+    there = [event["content"]["body"] for event in room_messages(alice, rooms[1])]
+    for copy, wanted in ((first, []), (second, there)):
+        assert_goes_on(server, hostile, copy, alice, wanted)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
