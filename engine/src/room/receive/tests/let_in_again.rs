@@ -1,7 +1,10 @@
 //! What users of this server said while the room's access list denied it, once it lets this server in again.
 
 use super::*;
-use crate::{command::AdoptState, command::MergeEnds, room::merging::DUMMY_EVENT};
+use crate::{
+    command::{AdoptState, MergeEnds},
+    room::merging::DUMMY_EVENT,
+};
 
 const DAVE: &str = "@dave:third.example";
 const THERE: &str = "there.example";
