@@ -270,15 +270,26 @@ pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// event of it, for as long as it is not taken. Servers ask for one or two at a time, and for more when many users come in.
 pub const ROOM_ANSWERS_FOR_EACH: usize = 4;
 
-/// The same of one address, which may be that of a proxy before many servers: 32 MiB.
+/// The same of one address, which may be that of a proxy before many servers, beside one of each server: 32 MiB.
 pub const ROOM_ANSWERS_FOR_ADDRESS: usize = 64;
+
+/// Servers of one address of which each has one such answer, or one request that waits for a place, which counts for none of what the
+/// address has else: whoever takes all of that by some names leaves those of its neighbours their first. Pieces have 256 KiB as a
+/// rule: 128 MiB.
+pub const ROOM_ANSWERS_FIRST_FOR_ADDRESS: usize = 512;
 
 /// Requests for such answers of one server that wait for a place, which take some kilobytes each, or a connection. Further ones are
 /// refused at once, which has Synapse take this server to be down; so one that asks about all its rooms at a time has to have a place.
 pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 500;
 
-/// The same of requests to come in. They are kept whole while they wait, some 300 kB each.
+/// The same of one address, beside one of each server: several large servers behind a proxy.
+pub const ROOM_ANSWERS_IN_LINE_FOR_ADDRESS: usize = 2_000;
+
+/// The same of requests to come in. Of each the event is kept while it waits, up to 64 KiB, and while it is judged a few times that.
 pub const JOINS_IN_LINE_FOR_EACH: usize = 64;
+
+/// The same of one address, beside one of each server: with those 48 MiB of events at most.
+pub const JOINS_IN_LINE_FOR_ADDRESS: usize = 256;
 
 /// How long one that was let in waits to be told the room's state. It may ask for it anew.
 pub const JOIN_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2 * 60);
