@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import secrets
 
 import pytest
 
 from harness.client import Client
+from harness.events import id_of
 from harness.metrics import memory_of
 from harness.peer import now_ms
 from harness.rooms import see
@@ -29,6 +31,8 @@ def flood(server, hostile, rounds, make):
 FLOOD = 300
 GROWTH_BYTES_MAX = 3_000_000
 PADDING = "x" * 2_000
+# Bytes of denied events that are kept of a room for servers that have no user in it.
+DENIED_BYTES_MAX = 8 << 20
 # Rounds before the server is measured, and the bytes that it may need beside what it needed until then: fewer than come in
 # any of the floods.
 ROUNDS_BEFORE, MEMORY_BYTES_MAX = 30, 8 << 20
@@ -96,6 +100,33 @@ def test_a_stream_of_bad_events_does_not_grow_the_database(lone, hostile):
     flood(lone, hostile, ROUNDS_BEFORE, make)
     with bounded(lone):
         flood(lone, hostile, FLOOD, lambda number: make(1_000 + number))
+
+
+@pytest.mark.parametrize("knows_of_the_ban", [False, True], ids=["soft-failed", "rejected"])
+def test_what_is_denied_of_who_is_banned_fills_no_disk(lone, hostile, knows_of_the_ban):
+    """It is rightly signed, names what is known, and comes too late, or is not allowed."""
+    alice = Client(lone.base_url).register("alice")
+    room = alice.create_room(preset="public_chat", room_version="11")
+    copy = hostile.join(lone, room)
+    alice.post("rooms/{roomId}/ban", room, json={"user_id": copy.user})
+
+    def bans():
+        return [event for event in hostile.pdus if event["content"].get("membership") == "ban"]
+
+    hostile.until(bans)
+    if knows_of_the_ban:
+        hostile.place(copy, bans()[0])
+    before, last = lone.disk(), {}
+    # Three times of what is kept, that cannot be made smaller.
+    for number in range(3 * DENIED_BYTES_MAX // (20 * 30_000)):
+        events = [hostile.message(copy, secrets.token_hex(15_000)) for _ in range(20)]
+        hostile.events.clear()
+        hostile.before.clear()
+        last = hostile.transact(lone, events)
+        assert last.keys() == {id_of(event) for event in events}
+    assert all("no user in the room" in result["error"] for result in last.values())
+    assert lone.disk() - before < 2 * DENIED_BYTES_MAX
+    see(alice, room, alice.send(room, "and on"))
 
 
 def test_events_that_wait_are_bounded(lone, hostile):
