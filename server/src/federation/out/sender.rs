@@ -41,6 +41,10 @@ pub async fn run(ctx: Arc<Context>) {
             () = ctx.shutdown.cancelled() => break,
             Some(delivered) = deliveries.join_next() => {
                 ended("a delivery", delivered);
+                // A look goes through all for whom something may wait: one for all deliveries that have ended meanwhile.
+                while let Some(delivered) = deliveries.try_join_next() {
+                    ended("a delivery", delivered);
+                }
             }
             () = ctx.engine.outgoing_news(), if has_room => {}
             () = sleep(Duration::from_millis(next.unwrap_or_default())), if has_room && next.is_some() => {}
