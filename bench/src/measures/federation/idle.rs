@@ -34,7 +34,9 @@ pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
     let mut resident = Vec::new();
     for folder in [&empty, &full] {
         let mut running = ctx.warren.start_reachable(folder, Some(federation.clone()))?;
-        quiet(&running, QUIET).await?;
+        if !quiet(&running, QUIET).await? {
+            return Err(Error::Implausible("the server never has looked at all that it knows".to_owned()));
+        }
         resident.push(process::resident(running.pid())? as f64);
         running.stop()?;
     }
