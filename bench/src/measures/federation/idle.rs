@@ -25,6 +25,8 @@ const DESTINATIONS: usize = 50_000;
 const KIBIBYTE: f64 = 1024.0;
 /// The server has looked at everything when it has been quiet for so long.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long after that it is measured: the server's allocator gives back what the looks took some ten seconds after it was freed.
+const GIVEN_BACK: Duration = Duration::from_secs(20);
 
 /// Takes `idle-destination`.
 pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
@@ -37,6 +39,7 @@ pub async fn run(ctx: &mut Several<'_>) -> Result<()> {
         if !quiet(&running, QUIET).await? {
             return Err(Error::Implausible("the server never has looked at all that it knows".to_owned()));
         }
+        tokio::time::sleep(GIVEN_BACK).await;
         resident.push(process::resident(running.pid())? as f64);
         running.stop()?;
     }

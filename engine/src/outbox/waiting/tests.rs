@@ -173,5 +173,5 @@ fn what_is_known_of_many_takes_no_memory_when_nothing_waits_for_them() {
     assert!(places() <= ROOM_KEPT, "{} places are kept", places());
     // Those that are left are still known.
     (0..10).for_each(|server| waiting.leave(TextNum(server), NOW_MS, None, NOW_MS));
-    assert_eq!(take(&waiting, 20, 0), ((0..10).collect(), None));
+    assert_eq!(take(&waiting, 20, 0), (Vec::from_iter(0..10), None));
 }
