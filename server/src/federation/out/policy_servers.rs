@@ -58,11 +58,10 @@ impl PolicyServers {
         match failure {
             // It was not asked.
             Some(RemoteError::NotAdmitted(_) | RemoteError::NoPlace | RemoteError::NoMemory) => {}
-            Some(failure) if failure.is_silence() => {
-                if !self.has_answered_since(server.as_str(), begun) {
-                    self.silences.note(server, true);
-                }
+            Some(failure) if failure.is_silence() && !self.has_answered_since(server.as_str(), begun) => {
+                self.silences.note(server, true);
             }
+            // It may be about the one event.
             Some(failure) if failure.is_outage() => {}
             _ => {
                 if self.answered.len() >= SILENT_SERVERS_MAX {

@@ -1,5 +1,6 @@
-//! Events that policy servers gave nothing about, though they were asked time and again: whoever finds one on which it fails would else
-//! close all history that is before it, and a policy server that is gone would have all that is sent wait for it.
+//! Events that policy servers gave nothing about, or refused while they signed no other, though they were asked time and again: whoever
+//! finds one on which it fails would else close all history that is before it, and a policy server that is gone would have all that is
+//! sent wait for it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
