@@ -308,15 +308,15 @@ pub const ROOM_ANSWER_RETRY_AFTER_MS: u64 = 10_000;
 /// looks into files takes its time.
 pub const POLICY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The same for history, and for what shows whether one signs: all that has to be asked about a turn of it is to fit into the minute in
-/// which a page is taken in.
+/// The same for history, and for all events together that show whether one signs: all that has to be asked about a turn of it is to fit into
+/// the minute in which a page is taken in.
 pub const POLICY_PAST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Size of a policy server's answer, which has one signature in it.
 pub const POLICY_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a policy server that was out is not asked about events of other servers, which stay parked meanwhile: a room full of them
-/// would wait for each. So long it is, too, until it counts anew that one gave nothing about an event.
+/// How long a policy server that did not answer at all is not asked about events of other servers, which stay parked meanwhile: a room full
+/// of them would wait for each. So long it is, too, until it counts anew that one gave nothing about an event.
 pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
@@ -329,15 +329,23 @@ pub const POLICY_WAITS_MAX: usize = 3;
 /// waits for that, and what is sent now waits itself.
 pub const POLICY_TRIES_MAX: u32 = 3;
 
-/// How long, after the first, events of the past are asked about alone, one after the other, that it gave nothing about with others.
+/// How long, after the first, events of the past are asked about alone, one after the other, that it failed on with others.
 pub const POLICY_ALONE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long it is left alone before that, as what it failed by may have been that it was asked so much; and before it is seen once more
 /// whether it signs, as it may have fallen and begin anew.
 pub const POLICY_BREATH: Duration = Duration::from_secs(1);
 
-/// How often it is seen whether it signs: different events are taken, as far as there are.
-pub const POLICY_PROBES_MAX: usize = 3;
+/// How often it is seen whether it signs: different events are taken, as far as there are, so that some are of others than who would have
+/// it seem to sign nothing.
+pub const POLICY_PROBES_MAX: usize = 5;
+
+/// Time for each of these: the first is one that it may hang on, and leaves the time for one that it has signed before.
+pub const POLICY_PROBE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long before it was late with an event it has to have answered others, so that this is about the event: one that goes silent has
+/// answered some when that was asked about, too.
+pub const POLICY_ANSWERS_TIME: Duration = Duration::from_secs(5);
 
 /// Events of which it is remembered how often a policy server gave nothing about them, some 150 bytes each.
 pub const UNANSWERED_EVENTS_MAX: usize = 10_000;
