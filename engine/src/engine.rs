@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     account::{Erasures, SessionCache},
-    command::{Command, Lanes},
+    command::{Command, Lanes, outsiders::Outsiders},
     core::{
         event::KeyPair,
         num::{EventNum, NodeId, StreamPos, UserNum},
@@ -197,6 +197,8 @@ pub(crate) struct Shared {
     pub reminders: Reminders,
     /// Which rooms' servers were told again lately of what was said here while they refused it.
     pub admissions: Admissions,
+    /// How much was stored that servers have sent of rooms in which they have no user.
+    pub outsiders: Outsiders,
     pub memo: crate::view::Memo,
     /// How often a batch was staged that wrote events anew.
     rewrites: AtomicU64,
@@ -278,6 +280,7 @@ impl Engine {
             outbox: Waiting::default(),
             reminders: Reminders::default(),
             admissions: Admissions::default(),
+            outsiders: Outsiders::default(),
             memo: crate::view::Memo::default(),
             rewrites: AtomicU64::new(0),
             overlay: Arc::default(),

@@ -237,7 +237,7 @@ impl Intake {
         }
     }
 
-    /// An intake of events that a server sent for a room of its own accord. While it has no user there, only what the room takes is kept.
+    /// An intake of events that a server sent for a room of its own accord. While it has no user there, not all that is denied is kept.
     pub fn sent_by(server: &str, room_id: String, version: &'static RoomVersion, pdus: Vec<Bytes>) -> Self {
         Self { sent_by: Some(server.to_owned()), ..Self::new(room_id, version, pdus) }
     }
@@ -381,11 +381,10 @@ impl Intake {
             *first = place.min(*first);
         }
         let (place, is_done) = match (role, self.outcomes.get(&event_id)) {
-            // Another copy may have been a forgery; and what was not kept may be what others turn out to follow.
-            (
-                Role::Live(_) | Role::Between,
-                Some(Outcome::Stored | Outcome::Refused(_) | Outcome::Unkept(_)),
-            ) => (&mut self.live, false),
+            // Another copy may have been a forgery.
+            (Role::Live(_) | Role::Between, Some(Outcome::Stored | Outcome::Refused(_))) => {
+                (&mut self.live, false)
+            }
             (Role::Live(_) | Role::Between, outcome) => (&mut self.live, outcome.is_some()),
             // A state that is told may name it.
             (Role::Outlier, Some(Outcome::Past)) => (&mut self.outliers, false),

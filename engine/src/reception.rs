@@ -302,16 +302,11 @@ fn read_edu(text: &str) -> Option<Value> {
     parse_around(text.as_bytes(), limits, LEVELS_AROUND).ok()
 }
 
-/// What is answered about an event that was judged. That it is not shown is no matter of its server's, unless nothing of it is kept.
+/// What is answered about an event that was judged. That it is not shown is no matter of its server's.
 fn result_of(outcome: &Outcome) -> Value {
     match outcome {
         Outcome::Rejected(denied) => refusal(&denied.to_string()),
         Outcome::Refused(refused) => refusal(&refused.to_string()),
-        Outcome::Unkept(verdict) => match &**verdict {
-            Outcome::SoftFailed(denied) => refusal(&denied.to_string()),
-            Outcome::NotRecommended => refusal("the room's policy server has not signed it"),
-            verdict => result_of(verdict),
-        },
         _ => json!({}),
     }
 }
@@ -346,13 +341,6 @@ mod tests {
             reception.took_in(room);
         }
         serde_json::from_slice::<Value>(&reception.answer(None).answer).unwrap()["pdus"].clone()
-    }
-
-    #[test]
-    fn of_what_is_not_kept_the_server_is_told_why() {
-        let verdict = || Box::new(Outcome::NotRecommended);
-        assert_eq!(result_of(&Outcome::NotRecommended), json!({}));
-        assert!(result_of(&Outcome::Unkept(verdict()))["error"].is_string());
     }
 
     #[test]

@@ -93,6 +93,44 @@ def test_an_explicit_port(server, network):
     assert all(name == host for name, _ in network.names.asked if host in name), "no service is looked up"
 
 
+# What a file says that leads whoever asks for it astray.
+NOWHERE = {"m.server": "not-there.test:1"}
+
+
+def test_who_names_a_port_is_asked_for_no_file(server, network):
+    """Though there is one under that name, which leads elsewhere."""
+    peer = network.behind_file(lambda _: NOWHERE)
+    host = peer.name
+    peer.name, network.names.addresses[host] = f"{host}:{peer.port}", ["127.0.0.1"]
+    assert_found(server, peer, peer.name, host)
+    assert host not in [request.headers["Host"] for request in network.files.asked(FILE)]
+    # By the name alone it is asked for, and followed.
+    peer.name = host
+    assert not found(server, peer)
+    assert host in [request.headers["Host"] for request in network.files.asked(FILE)]
+
+
+@pytest.mark.parametrize("port", [0, PORT_DEFAULT], ids=["with a port", "without a port"])
+def test_an_address_is_asked_for_no_file(network, tmp_path, port):
+    address, files = ADDRESSES[0], Listener(network.authority.certificate(ADDRESSES[0]))
+    port, is_named = free(address, port), port != PORT_DEFAULT
+    files.answers[FILE] = lambda _: (200, NOWHERE)
+    row = f"{address}:443=127.0.0.1:{files.port}"
+    with network.server(tmp_path, "--federation-resolve", row) as server:
+        name = None if is_named else address
+        peer = Peer(address, network.authority, name=name, address=(address, port))
+        assert_found(server, peer, peer.name, None)
+        assert files.requests == []
+        # Whoever is led to a file there finds it.
+        network.names.addresses["led.test"] = ["127.0.0.1"]
+        led = network.behind_file(lambda _: (302, b"", {"Location": f"https://{address}/file"}), "led.test")
+        files.answers["/file"] = lambda _: (200, {"m.server": f"led.test:{led.port}"})
+        assert_found(server, led, f"led.test:{led.port}", "led.test")
+        assert [request.target for request in files.requests] == ["/file"]
+    for listener in (peer, files):
+        listener.close()
+
+
 def test_a_file_that_names_host_and_port(server, network):
     network.names.addresses["delegated.test"] = ["127.0.0.1"]
     peer = network.behind_file(lambda peer: {"m.server": f"delegated.test:{peer.port}"}, "delegated.test")
@@ -190,6 +228,7 @@ def test_a_file_is_asked_for_again_after_its_time_and_its_change_followed(networ
     says, clock = {}, Clock(tmp_path)
     before = network.behind_file(lambda _: (200, dict(says), {"Cache-Control": policy}), "before.test")
     after = network.peer("after.test")
+    after.also_called.add(before.name)
     for peer, word in ((before, "before"), (after, "after")):
         peer.answers[PROFILE] = lambda _, word=word: (200, {"displayname": word})
     says["m.server"] = f"before.test:{before.port}"
@@ -221,6 +260,7 @@ def test_that_there_is_no_file_is_looked_for_again(network, tmp_path):
     network.names.addresses.update({"target.test": ["127.0.0.1"], "later.test": ["127.0.0.1"]})
     clock, found_file = Clock(tmp_path), [(404, {})]
     before, after = network.behind_file(lambda _: found_file[-1]), network.peer("later.test")
+    after.also_called.add(before.name)
     network.names.services[f"_matrix-fed._tcp.{before.name}"] = [(1, 1, before.port, "target.test")]
     for peer, word in ((before, "before"), (after, "after")):
         peer.answers[PROFILE] = lambda _, word=word: (200, {"displayname": word})
@@ -376,6 +416,17 @@ def test_a_certificate_for_another_name(server, network):
     assert not found(server, wrong) and wrong.requests == []
     undelegated = network.behind_file(lambda peer: {"m.server": f"target.test:{peer.port}"})
     assert not found(server, undelegated) and undelegated.requests == []
+
+
+@pytest.mark.parametrize("address, other", [("127.0.0.1", "127.0.0.2"), ("::1", "::2"), ("127.0.0.1", "address.test")])
+def test_a_certificate_for_another_address(server, network, address, other):
+    """An address that names no host must be in the certificate itself (server-server API, "Resolving server names")."""
+    peer = Peer(address, network.authority, certified=other, address=(address, free(address, 0)))
+    network.names.addresses["address.test"] = [address]
+    assert not found(server, peer) and peer.requests == []
+    # It was there, and was asked for no more than its certificate.
+    assert peer.names == [None]
+    peer.close()
 
 
 def test_a_certificate_of_an_unknown_authority(server, network, tmp_path):

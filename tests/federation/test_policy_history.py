@@ -26,7 +26,9 @@ PAUSE_SECONDS = 31
 # Events that are asked about at a time.
 AT_ONCE = 16
 # How often it is seen beside that whether it signs at all.
-PROBES = 3
+PROBES = 5
+# More than are asked about at a time.
+REFUSED_MAX = AT_ONCE + 1
 
 
 @pytest.fixture
@@ -263,6 +265,7 @@ def test_an_event_that_it_fails_on_time_and_again_closes_nothing(
 # What is said last of what is missing: nothing of a turn is signed.
 ENDS = {
     "it fails on more than are asked about at a time": ["bad"] * (AT_ONCE + 1),
+    "it refuses more than are asked about at a time": ["spam"] * (AT_ONCE + 1),
     "it fails on one and refuses what comes behind it": ["bad", *["spam"] * (AT_ONCE - 1)],
 }
 
@@ -307,3 +310,58 @@ def test_what_it_says_for_minutes_while_it_signs_nothing_counts_against_nothing(
     until(is_asked_often, SECONDS_MAX * 9)
     policy.answers[SIGN] = sign
     until_told(clock, alice, copy.room_id, ["first", "second", "signed"])
+
+
+def test_what_it_refuses_by_a_fault_of_its_own_comes_though_it_signs_what_it_knows(timed, clock, policy):
+    """Common ones give the signature again of what they have signed, and refuse all else while they cannot judge."""
+    copy = policy.create()
+    say(policy, copy, "first", "second")
+    use(policy, copy)
+    known = id_of(say_signed(policy, copy, "signed"))
+    alice = Client(timed.base_url).register("alice")
+    sign = policy.answers[SIGN]
+    policy.answers[SIGN] = lambda request: sign(request) if id_of(json.loads(request.body)) == known else REFUSED
+    alice.join(copy.room_id, query=via(policy))
+    was_asked = lambda: known in [id_of(event) for event in events_asked_about(policy)]
+    assert bodies(room_messages(alice, copy.room_id)) == ["signed"]
+    until(was_asked)
+    clock.passes(2 * PAUSE_SECONDS)
+    assert bodies(room_messages(alice, copy.room_id)) == ["signed"]
+    policy.answers[SIGN] = sign
+    until_told(clock, alice, copy.room_id, ["first", "second", "signed"])
+
+
+def test_it_may_refuse_more_than_a_turn_before_it_signs_again(timed, clock, policy):
+    """What was refused while nothing else was signed is asked about again."""
+    copy = policy.create()
+    said = [f"gap {number}" for number in range(REFUSED_MAX)]
+    say(policy, copy, *said)
+    use(policy, copy)
+    known = id_of(say_signed(policy, copy, "signed"))
+    alice = Client(timed.base_url).register("alice")
+    sign, lock, refused = policy.answers[SIGN], threading.Lock(), []
+
+    def answer(request):
+        event_id = id_of(json.loads(request.body))
+        with lock:
+            if event_id == known or len(refused) >= REFUSED_MAX:
+                return sign(request)
+            refused.append(event_id)
+            return REFUSED
+
+    policy.answers[SIGN] = answer
+    alice.join(copy.room_id, query=via(policy))
+    until_told(clock, alice, copy.room_id, [*said, "signed"])
+    assert len(refused) == REFUSED_MAX
+
+
+def test_what_it_hangs_on_is_counted_side_by_side(timed, clock, policy, released):
+    """One after the other, so many would close what is before them for long."""
+    fails_on(policy, lambda body: body == "bad", lambda _: released.wait(SECONDS_MAX * 3) and (500, {}))
+    alice, copy = Client(timed.base_url).register("alice"), policy.create()
+    say(policy, copy, "first", *["bad"] * (AT_ONCE // 2), "last")
+    use(policy, copy)
+    say_signed(policy, copy, "signed")
+    alice.join(copy.room_id, query=via(policy))
+    until_told(clock, alice, copy.room_id, ["first", "last", "signed"])
+    released.set()

@@ -1,17 +1,24 @@
-"""Requests of other servers: who is believed to have sent them (server-server API, "Request Authentication")."""
+"""Requests of other servers: who is believed to have sent them (server-server API, "Request Authentication").
+
+Those of this server are judged by each hand-written peer as they come.
+"""
 
 import concurrent.futures
 import json
+import re
+from email.message import Message
 
 import pytest
 import requests
 
 from harness.client import Client
-from harness.peer import DAY_MS, Key, authorization, now_ms
+from harness.participant import path
+from harness.peer import DAY_MS, Key, Request, authorization, now_ms
 from harness.server import free_port
 
 LIST = "/_matrix/federation/v1/publicRooms"
 KEYS = "/_matrix/key/v2/server"
+QUERY = path("v1/user/keys/query")
 
 
 def assert_refused(response, status=401, errcode="M_UNAUTHORIZED"):
@@ -255,3 +262,33 @@ def test_refusals_are_counted_by_their_reason(network, tmp_path):
     for reason in ("unsigned", "wrong_signature"):
         assert f'warren_federation_refusals_total{{what="publicRooms",reason="{reason}"}} 1\n' in page, page
     assert 'warren_federation_requests_total{outcome="answered"} 1\n' in page, page
+
+
+def test_the_judge_finds_requests_that_are_wrongly_signed(peer, alice):
+    """Whatever of what is signed is otherwise, and whoever else it is by or for."""
+    peer.answers[QUERY] = lambda _: (200, {"device_keys": {}})
+    alice.post("keys/query", json={"device_keys": {f"@bob:{peer.name}": []}})
+    (right,) = peer.asked(QUERY)
+    header = right.headers["Authorization"]
+    assert right.body and peer.signature_faults(right) == []
+
+    def found(target=right.target, method=right.method, body=right.body, headers=(header,)):
+        message = Message()
+        for value in headers:
+            message["Authorization"] = value
+        return peer.signature_faults(Request(method, target, message, body))
+
+    assert found() == []
+    assert found(headers=[]) and found(headers=["Bearer x"]) and found(headers=[header, "X-Matrix nonsense"])
+    assert found(target=f"{right.target}?x") and found(method="PUT", target=path("v1/send/1"))
+    assert found(body=right.body.replace(b"bob", b"bot")) and found(body=b"")
+    origin, (key_id,) = alice.server_name, re.findall('key="ed25519:(.*?)"', header)
+    for old, new in ((peer.name, "elsewhere.test"), (origin, peer.name), ('key="ed25519:', 'key="ed25519:x'), ('sig="', 'sig="A')):
+        assert old in header and found(headers=[header.replace(old, new)]), new
+    forged = authorization(right.method, right.target, origin, peer.name, Key(key_id), json.loads(right.body))
+    assert found(headers=[forged])
+    # What is rightly signed for another server is not for this one; what nobody has to sign may come without.
+    peer.name = "elsewhere.test"
+    assert found()
+    assert found(method="GET", target=path("v1/version"), body=b"", headers=[]) == []
+    assert found(method="GET", target=KEYS, body=b"", headers=[]) == []

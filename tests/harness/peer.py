@@ -9,16 +9,20 @@ import contextlib
 import http.client
 import http.server
 import json
+import re
 import socket
 import socketserver
 import ssl
 import threading
 import time
 
+import requests
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness import specification
+from harness.server import key_addresses
 
 # What is wrong, by the specification, with requests that servers under test have made. A test fails for what it adds.
 faults = []
@@ -26,6 +30,10 @@ faults = []
 DAY_MS = 24 * 60 * 60 * 1000
 # No answer of a healthy server takes this long, even if it must ask others first.
 SECONDS_MAX = 60
+# Nor does one take so long to tell its keys.
+KEYS_SECONDS_MAX = 10
+# Keys of servers under test, by their names and ids: each is asked for when something comes that is signed with it.
+server_keys = {}
 
 
 def now_ms():
@@ -83,6 +91,14 @@ def authorization(method, target, origin, destination, key, content=None, **para
         request["content"] = content
     values = {"origin": origin, "destination": destination, "key": key.id, "sig": key.signature(request), **parameters}
     return "X-Matrix " + ",".join(f'{name}="{value}"' for name, value in values.items() if value is not None)
+
+
+def key_of(server_name, key_id):
+    """The key with which a server under test signs, as it publishes it; nothing where it has none that is called so."""
+    if (server_name, key_id) not in server_keys and server_name in key_addresses:
+        told = requests.get(f"{key_addresses[server_name]}/_matrix/key/v2/server", timeout=KEYS_SECONDS_MAX).json()
+        server_keys.update({(server_name, name): bytes_of(key["key"]) for name, key in told.get("verify_keys", {}).items()})
+    return server_keys.get((server_name, key_id))
 
 
 def literal(address):
@@ -200,6 +216,8 @@ class Peer(Listener):
         self.name, self.key = name or f"{literal(host)}:{self.port}", Key()
         # Where its requests come from, if not from where all do.
         self.address = None
+        # Under which names it is asked beside its own.
+        self.also_called = set()
         # What of its published keys is otherwise than usual.
         self.changes = {}
         self.answers["/_matrix/key/v2/server"] = lambda _: (200, self.published())
@@ -214,11 +232,43 @@ class Peer(Listener):
         }
         return signed({**keys, **self.changes, **changes}, self.name, self.key)
 
+    def is_called(self, name):
+        """Whether requests may be for a server of that name."""
+        return name == self.name or name in self.also_called
+
     def judge(self, request):
-        if request.target.startswith(("/_matrix/federation/", "/_matrix/key/")):
+        if request.target.startswith(("/_matrix/federation/", "/_matrix/key/", "/_matrix/policy/")):
             body = json.loads(request.body) if request.body else None
             found = specification.request_faults(request.method, request.target, body)
+            found += self.signature_faults(request)
             faults.extend(f"{request.method} {request.target} {request.body[:2000]}: {fault}" for fault in found)
+
+    def signature_faults(self, request):
+        """What is wrong with how a request is signed, if it must be (server-server API, "Request Authentication")."""
+        if not specification.is_signed(request.method, request.target):
+            return []
+        headers = request.headers.get_all("Authorization", [])
+        return [fault for header in headers for fault in self.header_faults(request, header)] if headers else ["unsigned"]
+
+    def header_faults(self, request, header):
+        parameters = dict(re.findall(r'(\w+)="([^"]*)"', header))
+        if not header.startswith("X-Matrix ") or not {"origin", "destination", "key", "sig"} <= parameters.keys():
+            return [f"not the header of a signed request: {header}"]
+        origin, destination = parameters["origin"], parameters["destination"]
+        signed_part = {"method": request.method, "uri": request.target, "origin": origin, "destination": destination}
+        if request.body:
+            signed_part["content"] = json.loads(request.body)
+        found = [] if self.is_called(destination) else [f"for {destination}, and this is {self.name}"]
+        try:
+            if (key := key_of(origin, parameters["key"])) is None:
+                return [*found, f"{origin} has no key {parameters['key']}"]
+            ed25519.Ed25519PublicKey.from_public_bytes(key).verify(bytes_of(parameters["sig"]), canonical(signed_part))
+        except requests.RequestException:
+            # Gone, or stopped, since it asked: nobody can tell.
+            return found
+        except (InvalidSignature, ValueError):
+            return [*found, f"not signed by {origin} with {parameters['key']}"]
+        return found
 
     def connection(self, server):
         """What a request goes out on."""

@@ -5,6 +5,7 @@ It is ready when it says so through systemd's readiness protocol, so nothing her
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 import random
@@ -30,6 +31,9 @@ def binary():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", here / "target"))
     return os.environ.get("TESTED_BINARY", str(target / "debug" / "warren"))
 
+
+# Where servers that were started are asked for their keys, by their names.
+key_addresses = {}
 
 # Ports that were found to be free: what is not listened to yet would be found again.
 found_free = set()
@@ -106,6 +110,8 @@ class Server:
 
     def spawn(self, **environment):
         """Starts the process without waiting for anything."""
+        names = [name for option, name in itertools.pairwise(self.options) if option == "--server-name"]
+        key_addresses.update(dict.fromkeys(names or [self.name], self.base_url))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, binary(), "serve", *self.options],

@@ -226,6 +226,12 @@ def request_faults(method, target, body):
     return found
 
 
+def is_signed(method, target):
+    """Whether another server must sign that request. What the specification does not describe is asked of servers in rooms."""
+    operation = find(method, target)
+    return not operation or any("signedRequest" in row for row in operation.definition.get("security", []))
+
+
 def pdu_faults(pdu):
     """What is wrong with an event as servers send it, by the schema of its room version or of one that is alike."""
     is_v1 = any(isinstance(prev, list) for prev in pdu["prev_events"])

@@ -31,6 +31,9 @@ FILES_MIN = 16_960
 class Everybody(Peer):
     """Answers under any name, each with keys of its own."""
 
+    def is_called(self, name):
+        return name.endswith(f".everybody.test:{self.port}")
+
     def answer_to(self, request):
         if request.target.startswith(KEYS):
             keys = {

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 from harness.client import Client
-from harness.metrics import memory_of
+from harness.metrics import Counting, memory_of
 from harness.peer import Peer
-from harness.server import Server, sound
+from harness.server import Server, free_port, sound
 
 LIST = "/_matrix/federation/v1/publicRooms"
 QUERY = "/_matrix/key/v2/query"
@@ -44,9 +44,15 @@ class Tap:
 
 
 @pytest.fixture(scope="module")
-def server(network, tmp_path_factory):
+def metrics():
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def server(network, tmp_path_factory, metrics):
     """A server that keeps to the public internet; only what its operator has named is on this machine."""
-    with Server(tmp_path_factory.mktemp("outgoing") / "data", *network.options) as server:
+    folder = tmp_path_factory.mktemp("outgoing") / "data"
+    with Server(folder, *network.options, "--metrics-listen", metrics) as server:
         yield server
 
 
@@ -69,11 +75,22 @@ def test_addresses(server, tap):
     assert tap.connections == 0
 
 
-def test_names_that_resolve_to_private_addresses(server, network, tap):
-    for number, address in enumerate(("127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1")):
+PRIVATE = (
+    "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254", "0.0.0.0",
+    "::1", "::ffff:127.0.0.1", "fe80::1", "fd00::1", "64:ff9b::7f00:1",
+)
+
+
+def test_names_that_resolve_to_private_addresses(server, metrics, network, tap):
+    """Nobody is asked at any of them, also where nobody listens: each is refused, and not tried in vain."""
+    refused = Counting(metrics, "warren_connections_refused_total")
+    refused.news()
+    for number, address in enumerate(PRIVATE):
         network.names.addresses[f"private{number}.test"] = [address]
         make_ask(server, f"private{number}.test:{tap.port}")
+        assert refused.news() == {("private_address",): 1}, address
     make_ask(server, f"localhost:{tap.port}")
+    assert refused.news() == {("private_address",): 1}
     assert tap.connections == 0
 
 

@@ -86,14 +86,7 @@ impl Command for AcceptMembership {
                 return Err(Denied::Rule { rule: denied.rule, reason: denied.reason }.into());
             }
             Some(Outcome::Refused(refused)) => return Err(invalid(refused.to_string()).into()),
-            Some(
-                Outcome::Known
-                | Outcome::Stored
-                | Outcome::NotRecommended
-                | Outcome::Past
-                | Outcome::Unkept(_),
-            )
-            | None => {
+            Some(Outcome::Known | Outcome::Stored | Outcome::NotRecommended | Outcome::Past) | None => {
                 return Err(invalid("it was refused before".to_owned()).into());
             }
         }

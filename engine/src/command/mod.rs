@@ -20,7 +20,7 @@ mod media;
 mod merge_ends;
 mod next_transaction;
 mod note_out_of_band;
-mod outsiders;
+pub(crate) mod outsiders;
 mod park_pdus;
 mod passing_token;
 mod profile;

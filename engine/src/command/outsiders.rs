@@ -1,59 +1,64 @@
-//! Events that a server sends which has no user in the room: those who were banned, have left, or never were there.
+//! Events that servers send which have no user in the room: those whose users were banned or have left, or of whose join nothing is known.
 //!
-//! What is denied of others is kept, since what follows it has to be judged. Of these nobody follows anything, and they would store as
-//! much as they like for ever. Invariant: of what such a server sends, and tells about it, only what the room takes is stored, and what
-//! that follows, is allowed by or is judged by. So it is tried first, and taken back. What somebody in the room follows later, as one
-//! does whose server had not heard of a ban, is missing then, comes by way of them, and is kept.
+//! What is denied is kept, since what follows it has to be judged. Nobody follows what these make, and nothing would end what they may have
+//! stored. Invariant: of a room, no more bytes of it are stored in a month than [`OUTSIDERS_BYTES_MAX`], with what it names; beyond
+//! that they are refused all. What somebody in the room follows comes by way of them, and is kept. It is known in memory only.
 //! Not here: a room of which the members are not known yet, or a server that is supposed to be there: as if it were.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     command::{ReceivePdus, Received},
-    core::{checked::CheckedPdu, limits::OUTSIDER_OUTLIERS_BYTES_MAX},
+    core::{
+        checked::Refused,
+        limits::{OUTSIDERS_BYTES_MAX, OUTSIDERS_PERIOD_MS},
+        num::RoomNum,
+    },
     error::Result,
     room::{RoomCtx, receive::Outcome, servers},
-    store::{Reader, Tx},
+    store::{Cache, Reader, Tx},
 };
 
-/// Takes events in, which may be such a server's. The transaction has nothing in it yet.
-pub(super) fn take_in(command: &ReceivePdus, tx: &mut Tx) -> Result<Received> {
-    let is_outside = match &command.sent_by {
-        Some(server) => is_outside(tx, &command.room_id, server)?,
-        None => false,
-    };
-    let mut tried = command.take_in(tx)?;
-    if !is_outside {
-        return Ok(tried);
+/// Bytes for what is remembered of rooms: some ten thousand.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What one of these weighs.
+const WEIGHT: usize = 100;
+
+/// What was stored of a room's outsiders: how many bytes, and since when, in milliseconds since the epoch.
+pub(crate) struct Outsiders(Cache<RoomNum, (usize, u64)>);
+
+impl Default for Outsiders {
+    fn default() -> Self {
+        Self(Cache::new(BYTES_MAX))
     }
-    let unkept = unkept(command, &tried.outcomes);
-    if unkept.is_empty() {
-        return Ok(tried);
-    }
-    tx.take_back();
-    if tried.outcomes.iter().all(|(_, outcome)| *outcome != Outcome::Accepted) {
-        let outcomes = std::mem::take(&mut tried.outcomes).into_iter();
-        let outcomes = outcomes.map(|(event_id, outcome)| match unkept.get(&event_id) {
-            Some(instead) => (event_id, instead.clone()),
-            None => (event_id, outcome),
-        });
-        return Ok(Received { outcomes: outcomes.collect(), missing: tried.missing, ..Received::default() });
-    }
-    let is_kept = |checked: &&Arc<CheckedPdu>| !unkept.contains_key(&checked.pdu().event_id);
-    let pdus = command.pdus.iter().filter(is_kept).cloned().collect();
-    let mut received = ReceivePdus { pdus, ..command.clone() }.take_in(tx)?;
-    received.outcomes.extend(unkept);
-    // What is held, and does not come along this time, is not missing.
-    received.missing = tried.missing;
-    Ok(received)
 }
 
-fn is_outside(reader: &Reader, room_id: &str, server: &str) -> Result<bool> {
-    let room = RoomCtx::load(reader, room_id)?;
-    if room.head.partial_state || *server == *reader.shared.server_name {
+impl Outsiders {
+    /// Whether no more is to be stored of the room.
+    pub fn has_no_place(&self, room: RoomNum, now_ms: u64) -> bool {
+        self.of(room, now_ms).0 >= OUTSIDERS_BYTES_MAX
+    }
+
+    fn of(&self, room: RoomNum, now_ms: u64) -> (usize, u64) {
+        let counted = self.0.get(&room).map(|counted| *counted);
+        // It may be of later than now: the clock was set back.
+        let is_recent = |(_, since_ms): &(usize, u64)| now_ms.abs_diff(*since_ms) < OUTSIDERS_PERIOD_MS;
+        counted.filter(is_recent).unwrap_or((0, now_ms))
+    }
+
+    fn add(&self, room: RoomNum, bytes: usize, now_ms: u64) {
+        let (counted, since_ms) = self.of(room, now_ms);
+        self.0.replace(room, Arc::new((counted.saturating_add(bytes), since_ms)), WEIGHT);
+    }
+}
+
+/// Whether the server that sent events has no user in the room.
+pub(super) fn is_outside(reader: &Reader, room: &RoomCtx, sent_by: Option<&str>) -> Result<bool> {
+    let Some(server) = sent_by.filter(|server| **server != *reader.shared.server_name) else {
+        return Ok(false);
+    };
+    if room.head.partial_state {
         return Ok(false);
     }
     match reader.text_num(server)? {
@@ -62,53 +67,26 @@ fn is_outside(reader: &Reader, room_id: &str, server: &str) -> Result<bool> {
     }
 }
 
-/// The events of which nothing is kept, and what is told of them instead: that they wait, as long as something that follows them does, or
-/// what they would be.
-fn unkept(command: &ReceivePdus, outcomes: &[(Arc<str>, Outcome)]) -> HashMap<Arc<str>, Outcome> {
-    let live: HashMap<&str, &Arc<CheckedPdu>> =
-        command.pdus.iter().map(|checked| (&*checked.pdu().event_id, checked)).collect();
-    let with = |wanted: Outcome| {
-        let ids = outcomes.iter().filter(move |(_, outcome)| *outcome == wanted);
-        ids.map(|(event_id, _)| &**event_id).collect::<Vec<&str>>()
-    };
-    let accepted = with(Outcome::Accepted);
-    let (takes_something, needed) = (!accepted.is_empty(), named_by(&live, accepted));
-    let awaited = named_by(&live, with(Outcome::Waiting));
-    let bytes: usize = command.outliers.iter().map(|checked| checked.pdu().json.len()).sum();
-    let mut unkept = HashMap::new();
-    for (event_id, outcome) in outcomes {
-        let is_live = live.contains_key(&**event_id);
-        let is_needed = if is_live { needed.contains(&**event_id) } else { takes_something };
-        let is_written = match outcome {
-            Outcome::SoftFailed(_) | Outcome::NotRecommended | Outcome::Rejected(_) => true,
-            Outcome::Stored => !is_live,
-            _ => false,
-        };
-        if is_needed || !is_written {
-            continue;
-        }
-        let is_held = match is_live {
-            true => awaited.contains(&**event_id),
-            false => bytes <= OUTSIDER_OUTLIERS_BYTES_MAX,
-        };
-        let instead = if is_held { Outcome::Waiting } else { Outcome::Unkept(Box::new(outcome.clone())) };
-        unkept.insert(event_id.clone(), instead);
-    }
-    unkept
+/// All are refused.
+pub(super) fn refuse(command: &ReceivePdus) -> Received {
+    let given = command.pdus.iter().chain(&command.outliers);
+    let refused = given.map(|checked| (checked.pdu().event_id.clone(), Outcome::Refused(Refused::Outsider)));
+    Received { outcomes: refused.collect(), ..Received::default() }
 }
 
-/// The events among `live` that some of them follow or are allowed by, be it by way of others. O(events and references).
-fn named_by<'a>(live: &HashMap<&'a str, &'a Arc<CheckedPdu>>, mut next: Vec<&'a str>) -> HashSet<&'a str> {
-    let mut named = HashSet::new();
-    while let Some(event_id) = next.pop() {
-        let Some(pdu) = live.get(event_id).map(|checked| checked.pdu()) else { continue };
-        for event_id in pdu.prev_events.iter().chain(&pdu.auth_events) {
-            if let Some((event_id, _)) = live.get_key_value(&**event_id)
-                && named.insert(*event_id)
-            {
-                next.push(*event_id);
-            }
-        }
+/// Counts what was stored of them, and what was stored beside if the room took none.
+pub(super) fn count(tx: &Tx, room: RoomNum, command: &ReceivePdus, outcomes: &[(Arc<str>, Outcome)]) {
+    let takes_some = outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Accepted);
+    let is_counted = |outcome: &Outcome| match outcome {
+        Outcome::SoftFailed(_) | Outcome::NotRecommended | Outcome::Rejected(_) => true,
+        Outcome::Stored => !takes_some,
+        _ => false,
+    };
+    let counted = outcomes.iter().filter(|(_, outcome)| is_counted(outcome));
+    let counted: HashSet<&str> = counted.map(|(event_id, _)| &**event_id).collect();
+    let given = command.pdus.iter().chain(&command.outliers).map(|checked| checked.pdu());
+    let bytes: usize = given.filter(|pdu| counted.contains(&*pdu.event_id)).map(|pdu| pdu.json.len()).sum();
+    if bytes > 0 {
+        tx.shared.outsiders.add(room, bytes, tx.shared.clock.now_ms());
     }
-    named
 }

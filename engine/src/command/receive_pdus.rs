@@ -94,8 +94,8 @@ pub struct ReceivePdus {
     /// Whether they are invites of our users by an address ([`crate::view::federation::MakeInvite::third_party_signed`]), of which
     /// none comes in that has been overtaken: by another, or by whatever else became of its users.
     pub are_by_address: bool,
-    /// The server that sent the events, or what led to them, of its own accord. Of one that has no user in the room only what the room
-    /// takes is kept, and what that follows or is allowed by.
+    /// The server that sent the events, or what led to them, of its own accord. Of those that have no user in the room little is kept
+    /// that is denied.
     pub sent_by: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl Command for ReceivePdus {
         if self.are_by_address {
             self.check_are_wanted(tx)?;
         }
-        let received = outsiders::take_in(self, tx)?;
+        let received = self.take_in(tx)?;
         self.tell_come(tx)?;
         Ok(received)
     }
@@ -123,6 +123,10 @@ impl ReceivePdus {
     /// none.
     pub(super) fn take_in(&self, tx: &mut Tx) -> Result<Received> {
         let mut room = RoomCtx::load(tx, &self.room_id)?;
+        let is_outside = outsiders::is_outside(tx, &room, self.sent_by.as_deref())?;
+        if is_outside && tx.shared.outsiders.has_no_place(room.num, tx.shared.clock.now_ms()) {
+            return Ok(outsiders::refuse(self));
+        }
         let state = room.head.state;
         // What a redaction takes cannot be read afterwards.
         let redacts = self.pdus.iter().any(|checked| checked.pdu().redacts.is_some());
@@ -163,6 +167,9 @@ impl ReceivePdus {
         outgoing::tell_again(tx, &room, state)?;
         received.has_guests_to_remove = membership::follow_guest_access(tx, &mut room, allowed_guests)?;
         received.has_many_ends = merging::has_many_ends(&room);
+        if is_outside {
+            outsiders::count(tx, room.num, self, &received.outcomes);
+        }
         room.save(tx);
         Ok(received)
     }

@@ -59,6 +59,9 @@ pub enum Refused {
     /// It and others refer to each other in a circle.
     #[error("it refers to itself by way of others")]
     Circular,
+    /// It is of a server that has no user in the room, which has taken as many events of such servers that it denies as it may.
+    #[error("of servers that have no user in the room too much was denied that is kept")]
+    Outsider,
     /// It claims to be of this room's past, and nothing here leads to it.
     #[error("nothing here follows it")]
     Unrelated,

@@ -62,6 +62,9 @@ pub const AUTH_CHAIN_MAX: usize = 1_000_000;
 /// needs to pass more of them than this.
 pub const HISTORY_WALK_MAX: usize = 2_000;
 
-/// How many bytes of events that are only to be known are held, beside what a server has sent that has no user in the room, until the
-/// room takes something of that: a state of some ten thousand members. They are in memory, for one round of questions.
-pub const OUTSIDER_OUTLIERS_BYTES_MAX: usize = 8 << 20;
+/// Bytes of denied events, and of what those name, that are stored of each room in [`OUTSIDERS_PERIOD_MS`] for servers that have no user in
+/// it: some thousands of events, as come of users who are turned out while they speak.
+pub const OUTSIDERS_BYTES_MAX: usize = 8 << 20;
+
+/// How long that counts, in milliseconds: a month.
+pub const OUTSIDERS_PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1000;

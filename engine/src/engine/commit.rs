@@ -443,6 +443,7 @@ impl Shared {
             // Before publishing: whoever reads at the new position must already find the news of it.
             self.sessions.note(staged.last_pos, &staged.touches);
             self.erasures.note(staged.last_pos, &staged.touches);
+            self.admissions.note(&staged.touches);
             let present = self.watch.note(staged.last_pos, &staged.touches, &mut wakers);
             is_outgoing |= self.outbox.note(staged.last_pos, &staged.touches, &present);
         }

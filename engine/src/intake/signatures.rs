@@ -31,9 +31,9 @@ impl Intake {
 
     /// An event at hand that a policy server has signed, by which it can be seen whether it signs.
     pub fn signed_by(&self, policy: &PolicyServer) -> Option<UnsignedEvent> {
-        let is_signed =
-            |checked: &&Arc<CheckedPdu>| policy.has_signed(self.version, checked.pdu()).unwrap_or_default();
-        let found = self.live.values().find(is_signed)?;
+        let is_probe =
+            |checked: &&Arc<CheckedPdu>| policy.shows_by(self.version, checked.pdu()).unwrap_or_default();
+        let found = self.live.values().find(is_probe)?;
         Some(UnsignedEvent::new(self.version, found.pdu().clone(), policy.clone()))
     }
 

@@ -199,6 +199,13 @@ fn enqueue(tx: &mut Tx, server: TextNum, pos: StreamPos, before: StreamPos, edu:
     tx.touch(Touch::Outgoing(Outgoing::Queued(server)));
 }
 
+/// Up to where all was sent to a server, whether or not it has taken the last of it.
+pub(crate) fn sent_to(reader: &Reader, server: TextNum) -> Result<StreamPos, StorageError> {
+    let row = destination(reader, server)?;
+    let under_way = row.in_flight.map(|in_flight| in_flight.delivers_to).unwrap_or_default();
+    Ok(row.delivered_to.max(under_way))
+}
+
 /// Whether what goes out of a room at `pos` is for the server, which was there then.
 pub(crate) fn is_owed(
     reader: &Reader,

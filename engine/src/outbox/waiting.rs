@@ -38,6 +38,9 @@ const EPHEMERAL_MAX: usize = 1_000;
 /// reaches nobody, and knows 50,000 others, that is 240 bytes of each.
 const KEPT_MAX: usize = 500_000;
 
+/// For how many servers the map of those for which something may be waiting keeps its memory when they are gone: half a MiB.
+const ROOM_KEPT: usize = 1_000;
+
 /// For how long a server is a laggard that failed or was slow, in milliseconds, though it is prompt again: whoever is slow at will
 /// else takes everybody's places again after each answer.
 const LAGGARD_MS: u64 = 10 * 60 * 1000;
@@ -72,6 +75,16 @@ impl Inner {
     /// How much that is soon stale is kept for each server that is left alone.
     fn kept_max(&self) -> usize {
         (KEPT_MAX / self.laggards.len().max(1)).min(EPHEMERAL_MAX)
+    }
+
+    /// Nothing waits for the server any more. The map gives back what it grew to for many, as after a start, once few of them are
+    /// left: each place is some hundreds of bytes. O(1) for each server that is removed, all together.
+    fn forget(&mut self, server: TextNum) {
+        self.servers.remove(&server);
+        let (count, capacity) = (self.servers.len(), self.servers.capacity());
+        if capacity > ROOM_KEPT && count < capacity / 8 {
+            self.servers.shrink_to((2 * count).max(ROOM_KEPT / 2));
+        }
     }
 }
 
@@ -434,7 +447,7 @@ impl Waiting {
                 pending.queued = pending.queued.max(StreamPos(1));
             }
             if pending.is_idle() {
-                inner.servers.remove(&server);
+                inner.forget(server);
             }
         }
         drop(inner);

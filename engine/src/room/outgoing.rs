@@ -102,19 +102,39 @@ pub(crate) fn tell_ends(tx: &mut Tx, room: &RoomCtx, server: &str, join: Option<
 
 /// Tells the other servers again of what users of this one did last in the room, as far as nothing follows it, if the room's access
 /// list lets this server in again, which it did not before what came, when `before` was its state: they have refused that, and would
-/// hear of it only from what is said here next. Each is told that was there when it was told first. O(servers) then.
+/// hear of it only from what is said here next. Each is told that was sent it when it was told first. What was too soon then is told
+/// when anything comes later. O(servers) then.
 pub(crate) fn tell_again(tx: &mut Tx, room: &RoomCtx, before: NodeId) -> Result<()> {
-    let Some(list) = servers::let_in_again(tx, room, before)? else { return Ok(()) };
-    let mut ends = untold::own_ends(tx, room)?;
-    // What is said in this very batch has no place yet, and goes out with it.
-    ends.retain(|event| event.pos() < StreamPos::MAX);
-    let (now_ms, newest) = (tx.shared.clock.now_ms(), ends.last().map(|event| event.num));
-    if !newest.is_some_and(|newest| tx.shared.admissions.begin(room.num, &list, newest, now_ms)) {
+    let (shared, now_ms) = (tx.shared.clone(), tx.shared.clock.now_ms());
+    let owed = shared.admissions.owed(room.num, now_ms);
+    let is_let_in_again = servers::is_let_in_again(tx, room, before)?;
+    if !is_let_in_again && (owed.is_none() || servers::is_shut_out(tx, room)?) {
         return Ok(());
     }
+    let dummy = tx.text_num(DUMMY_EVENT)?;
+    let is_dummy = |event: &Arc<Event>| Some(event.header.kind) == dummy;
+    let mut ends = untold::own_ends(tx, room)?;
+    // What is said in this very batch has no place yet, and goes out with it. What was said since they are to be told was not refused.
+    ends.retain(|event| {
+        event.pos() < StreamPos::MAX && (is_let_in_again || Some(event.num) <= owed || is_dummy(event))
+    });
+    let Some(last) = ends.last().map(|event| event.num) else {
+        shared.admissions.settle(room.num);
+        return Ok(());
+    };
+    // Others have this server merge what they said as often as they like: that says nothing.
+    let newest = ends.iter().rfind(|&event| !is_dummy(event)).map(|event| event.num);
+    if shared.admissions.is_too_soon(room.num, newest, now_ms) {
+        shared.admissions.put_off(room.num, last, now_ms);
+        return Ok(());
+    }
+    tx.touch(Touch::ToldAgain { room: room.num, newest, now_ms });
     for server in tx.counted_or_supposed_servers(room.num)? {
+        let sent_to = outbox::sent_to(tx, server)?;
         for event in &ends {
-            if outbox::is_owed(tx, server, room.num, event.pos())? {
+            let pos = event.pos();
+            let is_still_to_go = pos > sent_to && tx.has(&schema::OUTGOING_EVENTS, &(room.num, pos))?;
+            if !is_still_to_go && outbox::is_owed(tx, server, room.num, pos)? {
                 outbox::send_event_again(tx, server, event.num)?;
             }
         }

@@ -78,7 +78,7 @@ impl PolicyServer {
     }
 
     /// Whether it has signed the event, by the key that the room says.
-    pub(crate) fn has_signed(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
+    fn has_signed(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
         match pdu.verify_signature(version, &self.name, KEY_ID, &self.public_key) {
             Ok(()) => Ok(true),
             Err(SignatureError::Missing | SignatureError::Wrong) => Ok(false),
@@ -86,6 +86,11 @@ impl PolicyServer {
                 Err(StorageError::Corrupt(format!("event {} is not JSON", pdu.event_id)))
             }
         }
+    }
+
+    /// Whether it can be seen by the event whether it signs: it has signed it, and is asked about such.
+    pub(crate) fn shows_by(&self, version: &RoomVersion, pdu: &Pdu) -> Result<bool, StorageError> {
+        Ok(!is_exempt(pdu) && self.has_signed(version, pdu)?)
     }
 
     /// Whether it has to sign the event, and has not.

@@ -279,28 +279,30 @@ pub(crate) fn access_list(reader: &Reader, room: &RoomCtx) -> Result<Option<Serv
     room.state(reader, KIND_OF_ACCESS_LISTS, "")?.map(|event| list_of(&event)).transpose()
 }
 
-/// The event that is the room's access list, if that lets this server take part, and another one did not that it takes the place of: the room's when
+/// Whether the room's access list lets this server take part, and another one did not that it takes the place of: the room's when
 /// `before` was its state, or the one that it followed itself. A user of this server may have changed the list meanwhile, which the
 /// others did not take.
-pub(super) fn let_in_again(reader: &Reader, room: &RoomCtx, before: NodeId) -> Result<Option<Arc<str>>> {
+pub(super) fn is_let_in_again(reader: &Reader, room: &RoomCtx, before: NodeId) -> Result<bool> {
     if room.head.state == before {
-        return Ok(None);
+        return Ok(false);
     }
     let list = |state: NodeId| reader.state_event(room.num, state, KIND_OF_ACCESS_LISTS, "");
     let (was, is) = (list(before)?, list(room.head.state)?);
     if was.as_ref().map(|event| event.num) == is.as_ref().map(|event| event.num)
         || shuts_out(reader, is.as_deref())?
     {
-        return Ok(None);
+        return Ok(false);
     }
     let followed = match &is {
         Some(event) => list(event.header.state_before)?,
         None => None,
     };
-    let was_shut_out = shuts_out(reader, was.as_deref())? || shuts_out(reader, followed.as_deref())?;
-    // A room may have none any more.
-    let list = || is.map_or_else(|| Arc::from(""), |event| event.event_id.clone());
-    Ok(was_shut_out.then(list))
+    Ok(shuts_out(reader, was.as_deref())? || shuts_out(reader, followed.as_deref())?)
+}
+
+/// Whether the room's access list keeps this server from taking part.
+pub(super) fn is_shut_out(reader: &Reader, room: &RoomCtx) -> Result<bool> {
+    shuts_out(reader, room.state(reader, KIND_OF_ACCESS_LISTS, "")?.as_deref())
 }
 
 /// Whether an access list, if there is one, shuts this server out.

@@ -310,23 +310,6 @@ impl Tx {
         }
     }
 
-    /// Takes back all that it has written so far, as if it had only read: for who decides by trying.
-    pub(crate) fn take_back(&mut self) {
-        self.reader.shared.interner.release(&self.names);
-        self.reader.own = Rows::new();
-        self.reader.own_removed = Vec::new();
-        self.reader.own_events = HashMap::new();
-        self.batch = Batch::default();
-        self.names = Vec::new();
-        self.carried = HashSet::default();
-        self.new_names = NewNames::default();
-        self.made_users = HashSet::default();
-        self.touches = Vec::new();
-        self.positions = Vec::new();
-        self.rewrites = false;
-        self.resolved = Vec::new();
-    }
-
     /// Takes the next position of this batch; it becomes real when the batch is staged, and may stand in keys, and at the
     /// beginning of values ([`super::Positioned`]), until then.
     pub fn next_position(&mut self) -> StreamPos {
@@ -549,22 +532,6 @@ mod tests {
                 Some(row) => assert_eq!((row.pos.0, &*row.value), (pos.0 + 1, "second")),
             }
         }
-    }
-
-    #[test]
-    fn what_is_taken_back_was_never_written() {
-        let world = World::new();
-        let is_there = |reader: &crate::store::Reader| Ok(reader.text_num("word")?.is_some());
-        world
-            .act(|tx| {
-                let key = (RoomNum(1), tx.intern_text("word")?);
-                tx.put(&schema::ROOM_SERVERS, &key, &1);
-                tx.take_back();
-                assert!(!is_there(tx)? && !tx.has(&schema::ROOM_SERVERS, &key)?);
-                Ok(())
-            })
-            .unwrap();
-        assert!(!world.ask(is_there));
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) use wake::{Standing, TYPING_MS_MAX, Watch};
 pub use wake::{Wait, Woken};
 
 use crate::{
-    core::num::{RoomNum, StreamPos, TextNum, UserNum},
+    core::num::{EventNum, RoomNum, StreamPos, TextNum, UserNum},
     store::{Direction, Reader, StorageError, schema},
 };
 
@@ -75,6 +75,15 @@ pub enum Touch {
     },
     /// Something that other servers are to be sent. No client is told.
     Outgoing(Outgoing),
+    /// The room's servers are told again what was said here while they refused it. No client is told.
+    ToldAgain {
+        /// Where.
+        room: RoomNum,
+        /// The newest of that which says something.
+        newest: Option<EventNum>,
+        /// When, in milliseconds since the epoch.
+        now_ms: u64,
+    },
 }
 
 /// Something that other servers are to be sent.

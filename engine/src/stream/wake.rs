@@ -259,7 +259,7 @@ impl Watch {
                     self.note_own(user, pos, wakers);
                 }
                 // No client is told of these; they are brought to whom they concern where the batch is published.
-                Touch::Sessions(_) | Touch::Erased(_) | Touch::Outgoing(_) => {}
+                Touch::Sessions(_) | Touch::Erased(_) | Touch::Outgoing(_) | Touch::ToldAgain { .. } => {}
                 Touch::Membership { user, room, joined } => {
                     if !joined {
                         self.change_typing(user, room, 0, pos);

@@ -19,15 +19,15 @@ async fn make_join(call: Call) -> Outcome {
     make(&call, Handshake::Join).await
 }
 
-async fn send_join_v1(call: Call) -> Outcome {
-    let (place, event, answer) = join(&call, false).await?;
+async fn send_join_v1(mut call: Call) -> Outcome {
+    let (place, event, answer) = join(&mut call, false).await?;
     let parts = parts(&call, event, answer);
     Ok(lists::answer(&call.ctx, place, "[200,", parts, "]"))
 }
 
-async fn send_join_v2(call: Call) -> Outcome {
+async fn send_join_v2(mut call: Call) -> Outcome {
     let omit_members = call.query_bool("omit_members", false)?;
-    let (place, event, answer) = join(&call, omit_members).await?;
+    let (place, event, answer) = join(&mut call, omit_members).await?;
     let mut parts = parts(&call, event, answer.clone());
     parts.push(("members_omitted", Part::Json(json!(answer.members_omitted).to_string().into())));
     parts.push(("servers_in_room", Part::Json(json!(answer.servers_in_room).to_string().into())));
@@ -43,7 +43,7 @@ fn parts(call: &Call, event: Bytes, answer: JoinAnswer) -> Vec<(&'static str, Pa
     ]
 }
 
-async fn join(call: &Call, omit_members: bool) -> Result<(RoomPlace, Bytes, JoinAnswer), ApiError> {
+async fn join(call: &mut Call, omit_members: bool) -> Result<(RoomPlace, Bytes, JoinAnswer), ApiError> {
     call.json_object()?;
     // Who has to ask again has not joined yet. Whoever is asked whether they may takes nobody's place meanwhile.
     let in_line = call.ctx.federation.room_answers.before_join(call)?;
@@ -52,6 +52,8 @@ async fn join(call: &Call, omit_members: bool) -> Result<(RoomPlace, Bytes, Join
     let countersign =
         CountersignJoin { room_id: &room_id, event_id: &event_id, pdu: call.body(), server: &server };
     let pdu = call.ctx.engine.read(&countersign)?;
+    // What is written around the event, and how, may be four times as much.
+    call.drop_body();
     let (event, _) = accept(call, Handshake::Join, pdu).await?;
     let place = call.ctx.federation.room_answers.after_join(call).await?;
     drop(in_line);

@@ -202,6 +202,10 @@ pub const DELIVERIES_MAX: usize = 500;
 /// names must not keep all others waiting, nor must the hundreds of servers of a large room that are gone.
 pub const LAGGARDS_PART: usize = 2;
 
+/// For how long places for deliveries are gathered that become free when all were taken, before it is looked who is next: a look takes
+/// ten milliseconds where something is for 50,000 servers, and holds up whatever else is to be sent meanwhile.
+pub const DELIVERIES_GATHERED_TIME: Duration = Duration::from_millis(20);
+
 /// A server that takes longer for a transaction is slow, and keeps its place only if few enough are. Busy ones take some seconds. Who
 /// is prompt, and always has more to come, keeps it for no longer either, but for the transaction that is under way.
 pub const DELIVERY_PROMPT_TIME: Duration = Duration::from_secs(10);
@@ -270,15 +274,26 @@ pub const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(20);
 /// event of it, for as long as it is not taken. Servers ask for one or two at a time, and for more when many users come in.
 pub const ROOM_ANSWERS_FOR_EACH: usize = 4;
 
-/// The same of one address, which may be that of a proxy before many servers: 32 MiB.
+/// The same of one address, which may be that of a proxy before many servers, beside one of each server: 32 MiB.
 pub const ROOM_ANSWERS_FOR_ADDRESS: usize = 64;
+
+/// Servers of one address of which each has one such answer, or one request that waits for a place, which counts for none of what the
+/// address has else: whoever takes all of that by some names leaves those of its neighbours their first. Pieces have 256 KiB as a
+/// rule: 128 MiB.
+pub const ROOM_ANSWERS_FIRST_FOR_ADDRESS: usize = 512;
 
 /// Requests for such answers of one server that wait for a place, which take some kilobytes each, or a connection. Further ones are
 /// refused at once, which has Synapse take this server to be down; so one that asks about all its rooms at a time has to have a place.
 pub const ROOM_ANSWERS_IN_LINE_FOR_EACH: usize = 500;
 
-/// The same of requests to come in. They are kept whole while they wait, some 300 kB each.
+/// The same of one address, beside one of each server: several large servers behind a proxy.
+pub const ROOM_ANSWERS_IN_LINE_FOR_ADDRESS: usize = 2_000;
+
+/// The same of requests to come in. Of each the event is kept while it waits, up to 64 KiB, and while it is judged a few times that.
 pub const JOINS_IN_LINE_FOR_EACH: usize = 64;
+
+/// The same of one address, beside one of each server: with those 48 MiB of events at most.
+pub const JOINS_IN_LINE_FOR_ADDRESS: usize = 256;
 
 /// How long one that was let in waits to be told the room's state. It may ask for it anew.
 pub const JOIN_ANSWER_WAIT_MAX: Duration = Duration::from_secs(2 * 60);
@@ -293,15 +308,15 @@ pub const ROOM_ANSWER_RETRY_AFTER_MS: u64 = 10_000;
 /// looks into files takes its time.
 pub const POLICY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The same for history, and for what shows whether one signs: all that has to be asked about a turn of it is to fit into the minute in
-/// which a page is taken in.
+/// The same for history, and for all events together that show whether one signs: all that has to be asked about a turn of it is to fit into
+/// the minute in which a page is taken in.
 pub const POLICY_PAST_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Size of a policy server's answer, which has one signature in it.
 pub const POLICY_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a policy server that was out is not asked about events of other servers, which stay parked meanwhile: a room full of them
-/// would wait for each. So long it is, too, until it counts anew that one gave nothing about an event.
+/// How long a policy server that did not answer at all is not asked about events of other servers, which stay parked meanwhile: a room full
+/// of them would wait for each. So long it is, too, until it counts anew that one gave nothing about an event.
 pub const POLICY_PAUSE: Duration = Duration::from_secs(60);
 
 /// For how long at most a policy server's wish to be asked later is obeyed: what comes next in the room waits.
@@ -314,15 +329,23 @@ pub const POLICY_WAITS_MAX: usize = 3;
 /// waits for that, and what is sent now waits itself.
 pub const POLICY_TRIES_MAX: u32 = 3;
 
-/// How long, after the first, events of the past are asked about alone, one after the other, that it gave nothing about with others.
+/// How long, after the first, events of the past are asked about alone, one after the other, that it failed on with others.
 pub const POLICY_ALONE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long it is left alone before that, as what it failed by may have been that it was asked so much; and before it is seen once more
 /// whether it signs, as it may have fallen and begin anew.
 pub const POLICY_BREATH: Duration = Duration::from_secs(1);
 
-/// How often it is seen whether it signs: different events are taken, as far as there are.
-pub const POLICY_PROBES_MAX: usize = 3;
+/// How often it is seen whether it signs: different events are taken, as far as there are, so that some are of others than who would have
+/// it seem to sign nothing.
+pub const POLICY_PROBES_MAX: usize = 5;
+
+/// Time for each of these: the first is one that it may hang on, and leaves the time for one that it has signed before.
+pub const POLICY_PROBE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long before it was late with an event it has to have answered others, so that this is about the event: one that goes silent has
+/// answered some when that was asked about, too.
+pub const POLICY_ANSWERS_TIME: Duration = Duration::from_secs(5);
 
 /// Events of which it is remembered how often a policy server gave nothing about them, some 150 bytes each.
 pub const UNANSWERED_EVENTS_MAX: usize = 10_000;

@@ -72,7 +72,6 @@ pub fn event(outcome: &Outcome) {
         Outcome::NotRecommended => ("soft_failed", "policy_server"),
         Outcome::Rejected(denied) => ("rejected", denied.rule),
         Outcome::Refused(refused) => return unchecked_event(refused),
-        Outcome::Unkept(verdict) => return event(verdict),
         Outcome::Past => return dropped_event("history"),
         Outcome::Known | Outcome::Stored | Outcome::Waiting => return,
     };
@@ -92,6 +91,7 @@ pub fn unchecked_event(refused: &Refused) {
         Refused::OtherVersion => "other_version",
         Refused::Circular => "circular",
         Refused::Unrelated => "unrelated",
+        Refused::Outsider => "outsider",
     });
 }
 
@@ -139,14 +139,10 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             unchecked_event(&Refused::Circular);
             unchecked_event(&Refused::OtherVersion);
-            event(&Outcome::Unkept(Box::new(Outcome::NotRecommended)));
         });
         let page = recorder.handle().render();
-        for (outcome, reason) in
-            [("dropped", "circular"), ("dropped", "other_version"), ("soft_failed", "policy_server")]
-        {
-            let line =
-                format!(r#"warren_federation_events_total{{outcome="{outcome}",reason="{reason}"}} 1"#);
+        for reason in ["circular", "other_version"] {
+            let line = format!(r#"warren_federation_events_total{{outcome="dropped",reason="{reason}"}} 1"#);
             assert!(page.contains(&line), "{page}");
         }
     }

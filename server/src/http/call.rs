@@ -209,6 +209,12 @@ impl Call {
         &self.body
     }
 
+    /// Lets go of the body, with its place, which is not looked at any more: what else the request waits for may take long.
+    pub fn drop_body(&mut self) {
+        self.body = Bytes::new();
+        self.place = None;
+    }
+
     /// The unread body of a row whose body class is `Stream`, once.
     pub fn take_stream(&mut self) -> Result<BodyStream, ApiError> {
         self.stream.take().ok_or_else(|| ApiError::internal("the body is not a stream, or was taken"))

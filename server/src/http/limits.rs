@@ -87,6 +87,10 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 /// What an answer on HTTP/2 may buffer unsent.
 pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
+/// What the system takes for a connection and has not sent yet. It asks for more when half of that has gone: without it, when a third of
+/// a buffer is free that grows to some megabytes, for which who reads slowly behind a proxy needs longer than [`HEAD_TIME_MAX`].
+pub const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// Time between being told to stop and dropping what is still open. Operators give a server five seconds in all; one
 /// is left for closing the database.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);

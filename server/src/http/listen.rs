@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use metrics::counter;
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ use super::admission::{Admission, Admitted};
 use super::idle::{Used, Uses, Watched};
 use super::limits::{
     ACCEPT_PAUSE, BACKLOG_MAX, DRAIN_TIME_MAX, HANDSHAKE_TIME_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX,
-    SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
+    SEND_BUFFER_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, UNSENT_BYTES_MAX,
 };
 use super::peer::Peer;
 use super::serve::Server;
@@ -202,10 +202,7 @@ async fn accept(socket: Socket, connections: Connections, admission: &Admission,
     while let Ok(place) = admission.place().await {
         let accepted = match &socket {
             Socket::Tcp(listener, tls) => listener.accept().await.map(|(stream, address)| {
-                // Answers are written whole; waiting for more to send would only delay them.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, "TCP_NODELAY");
-                }
+                set_up(&stream);
                 let (connections, stopping) = (connections.clone(), stop.subscribe());
                 let admitted = admission.admit(place);
                 match tls.clone() {
@@ -226,6 +223,17 @@ async fn accept(socket: Socket, connections: Connections, admission: &Admission,
             warn!(%error, "cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
+    }
+}
+
+fn set_up(stream: &TcpStream) {
+    // Answers are written whole; waiting for more to send would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    // Who reads slowly is seen to read.
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        debug!(%error, "TCP_NOTSENT_LOWAT");
     }
 }
 

@@ -76,6 +76,17 @@ STATES = {
 
 
 @pytest.fixture
+def version():
+    """That of the room."""
+    return "11"
+
+
+@pytest.fixture
+def room(alice, version):
+    return alice.create_room(preset="public_chat", room_version=version)
+
+
+@pytest.fixture
 def deep_recursion():
     """Lets Python write what is nested more deeply than it is used to."""
     before = sys.getrecursionlimit()
@@ -122,12 +133,38 @@ def assert_sound(server, hostile, copy, alice, room):
 
 
 @pytest.mark.usefixtures("deep_recursion")
+@pytest.mark.parametrize("version", ["11", "12"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_malformed_event_poisons_nothing(server, hostile, copy, alice, room, change):
+def test_a_malformed_event_poisons_nothing(server, hostile, copy, alice, room, change, version):
     alice.sync()
     event = made(hostile, copy, CHANGES[change])
     sends(server, hostile, event, hostile.message(copy, "beside"))
     assert_sound(server, hostile, copy, alice, room)
+
+
+@pytest.mark.parametrize("version", ["12"])
+def test_what_no_event_of_version_12_may_say_poisons_nothing(server, hostile, copy, alice, room, version):
+    """The room is called like the event that created it, which is the only one and which no other names."""
+    alice.sync()
+    create_id = f"${room[1:]}"
+    allowing = copy.allowing("m.room.message", copy.user)
+    assert create_id not in allowing
+    second = {"type": "m.room.create", "state_key": "", "content": {"room_version": "12"}}
+    for change in (
+        {"auth_events": [create_id, *allowing]},
+        {"auth_events": [create_id]},
+        {"room_id": f"{room}:{hostile.name}"},
+        {**second, "room_id": room},
+        {**second, "prev_events": [], "auth_events": [], "room_id": room},
+    ):
+        event = made(hostile, copy, change)
+        beside = hostile.message(copy, "beside")
+        sends(server, hostile, event, beside)
+        see(alice, room, id_of(beside))
+        told = hostile.send(server, "GET", path("v1/event/{}", id_of(event)))
+        assert told[0] == 404, told
+    assert_sound(server, hostile, copy, alice, room)
+    assert set(bodies(room_messages(alice, room))) == {"beside", "good", "own"}
 
 
 # What a user of the hostile server puts into a message to a device.

@@ -30,22 +30,22 @@ fn start(ctx: &Several<'_>, peer: &Peer, folder: &str, federation: &Federation) 
 }
 
 /// Waits until a server has nothing left to do: until it has used hardly any processor time for `pause`, or for the last of
-/// so many looks.
-async fn quiet(running: &Running, pause: Duration) -> Result<()> {
+/// so many looks. Whether it is.
+async fn quiet(running: &Running, pause: Duration) -> Result<bool> {
     let mut before = process::cpu(running.pid())?;
     for _ in 0..QUIET_LOOKS_MAX {
         tokio::time::sleep(pause).await;
         let now = process::cpu(running.pid())?;
         if now.saturating_sub(before) <= pause / BUSY_PART {
-            break;
+            return Ok(true);
         }
         before = now;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Waits until neither of two servers has anything left to do, before one joins a room of the other.
 async fn both_quiet(joiner: &Running, resident: &Running) -> Result<()> {
     quiet(joiner, QUIET_BEFORE_JOIN).await?;
-    quiet(resident, QUIET_BEFORE_JOIN).await
+    quiet(resident, QUIET_BEFORE_JOIN).await.map(drop)
 }

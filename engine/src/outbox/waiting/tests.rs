@@ -158,3 +158,20 @@ fn those_that_are_due_for_longest_come_first() {
     assert_eq!(take(&waiting, 2, 4), (vec![0, 3], Some(NOW_MS)));
     assert_eq!(take(&waiting, 2, 4), (vec![2], None));
 }
+
+#[test]
+fn what_is_known_of_many_takes_no_memory_when_nothing_waits_for_them() {
+    const SERVERS: u32 = 20_000;
+    let waiting = waiting(0..SERVERS);
+    let places = || waiting.0.lock().servers.capacity();
+    assert!(places() >= SERVERS as usize);
+    assert_eq!(take(&waiting, SERVERS as usize, 0).0.len(), SERVERS as usize);
+    for server in 10..SERVERS {
+        waiting.settle(TextNum(server), StreamPos(1), true);
+        waiting.leave(TextNum(server), 0, Some(true), NOW_MS);
+    }
+    assert!(places() <= ROOM_KEPT, "{} places are kept", places());
+    // Those that are left are still known.
+    (0..10).for_each(|server| waiting.leave(TextNum(server), NOW_MS, None, NOW_MS));
+    assert_eq!(take(&waiting, 20, 0), (Vec::from_iter(0..10), None));
+}

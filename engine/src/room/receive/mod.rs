@@ -2,7 +2,7 @@
 //!
 //! An event is judged three times: by the events that it names as those that allow it, by the state before it, and by the
 //! room's current state; in the end by the room's policy server, if it uses one. It is rejected, soft-failed or accepted
-//! accordingly; each is kept, so that what follows it can be judged in its turn, but for what outsiders send ([`crate::command::ReceivePdus::sent_by`]). Invariant: an event whose judges are not all here leaves nothing behind and is told to be
+//! accordingly; each is kept, so that what follows it can be judged in its turn. Invariant: an event whose judges are not all here leaves nothing behind and is told to be
 //! waiting, so that the same events can be given again with what was missing.
 //! Source: server-server API, "Checks performed on receipt of a PDU", and "Rejection" there.
 //! Not here: format, hashes and signatures (`core::checked`), which need no room.
@@ -82,8 +82,6 @@ pub enum Outcome {
     Waiting,
     /// It cannot be judged at all; nothing of it is kept.
     Refused(Refused),
-    /// The server that sent it has no user in the room, which does not take it: nothing of it is kept. It would be this.
-    Unkept(Box<Outcome>),
 }
 
 /// The state before an event as another server tells it.

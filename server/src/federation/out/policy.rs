@@ -4,9 +4,10 @@
 //! server's event is an [`Opinion`], and nothing else. What is sent now and not signed is soft-failed, unless the policy server was out, busy
 //! or not asked at all: that stays parked, until it was asked in vain three times. It is soft-failed at once where the policy server fails
 //! on the event alone, since what follows a parked one has to be told its state, and whoever finds such events would have everybody
-//! ask for that. Of the past nothing counts unless the policy server signs: a refusal while it signs others in the same turn, or
-//! what it has signed before; a failure if it failed on the event alone between two signatures, three times. All else is asked for
-//! again when it is read. Where it is this server, nobody is asked over HTTP, and it says what it would say to others.
+//! ask for that. Of the past a refusal counts at once only if the policy server signs others in the same turn. All else counts if it
+//! comes three times, a minute apart, while the policy server signs probes: refusals of turns in which it signed nothing, and
+//! failures on the event when it is asked about once more. What does not count is asked for again when it is read. Where it is this server,
+//! nobody is asked over HTTP, and it says what it would say to others.
 //! Specification: server-server API, "Policy Servers".
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use http::{Method, StatusCode};
 use metrics::counter;
 use ruma_common::ServerName;
 use serde_json::value::RawValue;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use warren_engine::command::WithSigned;
 use warren_engine::core::event::JsonObject;
 use warren_engine::intake::{Answer, Intake, Question};
@@ -28,8 +29,8 @@ use super::ask::is_of_the_client_itself;
 use super::{Asker, RemoteError, Request};
 use crate::context::Context;
 use crate::federation::limits::{
-    POLICY_ALONE_TIME_MAX, POLICY_BREATH, POLICY_BYTES_MAX, POLICY_PAST_TIME_MAX, POLICY_PROBES_MAX,
-    POLICY_TIME_MAX, POLICY_WAIT_MAX, POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
+    POLICY_ALONE_TIME_MAX, POLICY_BREATH, POLICY_BYTES_MAX, POLICY_PAST_TIME_MAX, POLICY_PROBE_TIME_MAX,
+    POLICY_PROBES_MAX, POLICY_TIME_MAX, POLICY_WAIT_MAX, POLICY_WAITS_MAX, SIGNED_EVENTS_MAX,
 };
 use crate::federation::room_policy::opinion;
 use crate::http::ApiError;
@@ -119,6 +120,11 @@ enum Opinion {
     Given(Option<JsonObject>),
     /// It has answered, but fails on this one.
     Failed,
+    /// It has not answered about this one in time.
+    Late {
+        /// Whether it has meanwhile answered others, and did so a short time ago.
+        answers_others: bool,
+    },
     /// It has none now, whatever the event.
     None,
 }
@@ -131,9 +137,16 @@ impl Opinion {
     fn is_signature(&self) -> bool {
         matches!(self, Opinion::Given(Some(_)))
     }
+
+    /// Whether it counts by itself of an event of the past. Where nothing else was signed in the same turn, a refusal may be a fault of the
+    /// policy server's own: common ones have the signatures of what they have signed before, and give those all the same.
+    fn counts(&self, has_signed: bool) -> bool {
+        self.is_signature() || has_signed && self.is_given()
+    }
 }
 
-/// What an answer says of the event. `answers_others` is whether the policy server has answered anything since it was asked.
+/// What an answer says of the event. `answers_others` is whether the policy server has answered others since it was asked, the last a
+/// short time ago.
 fn opinion_of(answer: Result<JsonObject, RemoteError>, answers_others: bool) -> Opinion {
     match answer {
         Ok(answer) => Opinion::Given(Some(answer)),
@@ -141,7 +154,7 @@ fn opinion_of(answer: Result<JsonObject, RemoteError>, answers_others: bool) -> 
             Opinion::Given(None)
         }
         Err(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }) => Opinion::None,
-        Err(RemoteError::Timeout) if answers_others => Opinion::Failed,
+        Err(RemoteError::Timeout) => Opinion::Late { answers_others },
         Err(error) if error.is_outage() => Opinion::None,
         Err(RemoteError::Refused { .. } | RemoteError::BadAnswer(_)) => Opinion::Failed,
         Err(_) => Opinion::None,
@@ -175,19 +188,19 @@ pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSign
         }
     }
     let mut unsigned = Vec::new();
-    let mut is_signing = false;
+    let mut has_signed = false;
     for (wanted, opinion) in worker::side_by_side(ctx, asks).await {
         let opinion = checked(ctx, intake, &wanted, opinion);
         match opinion.is_signature() {
             true => {
-                is_signing = true;
+                has_signed = true;
                 tell(intake, wanted, opinion);
             }
             false => unsigned.push((wanted, opinion)),
         }
     }
     match intake.is_history() {
-        true => end_of_past(ctx, intake, unsigned, is_signing).await,
+        true => end_of_past(ctx, intake, unsigned, has_signed).await,
         false => end_of_live(ctx, intake, unsigned),
     }
     for (wanted, opinion) in left_alone {
@@ -198,7 +211,7 @@ pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSign
 fn tell(intake: &mut Intake, wanted: WantedSignature, opinion: Opinion) {
     let answer = match opinion {
         Opinion::Given(answer) => Answer::PolicySignature(answer),
-        Opinion::Failed | Opinion::None => Answer::Nothing,
+        Opinion::Failed | Opinion::Late { .. } | Opinion::None => Answer::Nothing,
     };
     intake.answered(Question::PolicySignature(wanted), answer);
 }
@@ -221,9 +234,9 @@ fn checked(ctx: &Context, intake: &Intake, wanted: &WantedSignature, opinion: Op
 fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignature, Opinion)>) {
     for (wanted, opinion) in unsigned {
         let is_without = match opinion {
-            Opinion::Given(_) | Opinion::Failed => true,
+            Opinion::Given(_) | Opinion::Failed | Opinion::Late { answers_others: true } => true,
             // A fault of this server's own passes.
-            Opinion::None => {
+            Opinion::Late { answers_others: false } | Opinion::None => {
                 !is_here(ctx, &wanted.policy)
                     && ctx.federation.policy_servers.live.note(&wanted, Instant::now())
             }
@@ -232,12 +245,12 @@ fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignatur
     }
 }
 
-/// What becomes of events of the past that were not signed. `is_signing` is whether others were.
+/// What becomes of events of the past that were not signed. `has_signed` is whether others were in this turn.
 async fn end_of_past(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     intake: &mut Intake,
     unsigned: Vec<(WantedSignature, Opinion)>,
-    is_signing: bool,
+    has_signed: bool,
 ) {
     let Some(policy) = unsigned.first().map(|(wanted, _)| wanted.policy.clone()) else { return };
     if is_here(ctx, &policy) {
@@ -245,61 +258,118 @@ async fn end_of_past(
         return;
     }
     let mut probes = probes(ctx, intake, &policy);
-    let is_signing = is_signing || is_signing_any(ctx, &mut probes).await;
+    if !has_signed && !is_signing_any(ctx, &mut probes).await {
+        unsigned.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None));
+        return;
+    }
     let (refused, failed): (Vec<_>, Vec<_>) =
-        unsigned.into_iter().partition(|(_, opinion)| is_signing && opinion.is_given());
-    refused.into_iter().for_each(|(wanted, opinion)| tell(intake, wanted, opinion));
-    match is_signing {
-        true => go_without(ctx, intake, failed, &mut probes).await,
-        false => failed.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None)),
+        unsigned.into_iter().partition(|(_, opinion)| opinion.is_given());
+    for (wanted, opinion) in refused {
+        let opinion = if opinion.counts(has_signed) { opinion } else { in_vain(ctx, &wanted) };
+        tell(intake, wanted, opinion);
+    }
+    go_without(ctx, intake, failed, &mut probes, has_signed).await;
+}
+
+/// Notes that a policy server that signs was asked about an event of the past in vain. If that has happened time and again the event goes
+/// without, and else it is asked about when it is read again.
+fn in_vain(ctx: &Context, wanted: &WantedSignature) -> Opinion {
+    match ctx.federation.policy_servers.past.note(wanted, Instant::now()) {
+        true => Opinion::Given(None),
+        false => Opinion::None,
     }
 }
 
-/// Events that the policy server gave nothing about, while it has signed others, are asked about once more, each alone, since what makes it
+/// Events that the policy server gave nothing about, while it signs others, are asked about once more, each alone, since what makes it
 /// fall takes along what it is asked beside. If it gives nothing then either, whatever that is, and signs again behind it, that is
-/// about the event; if that happens time and again the event goes without.
+/// about the event. Those that it was late with do not make it fall, and are asked about together.
 async fn go_without(
-    ctx: &Context,
+    ctx: &Arc<Context>,
     intake: &mut Intake,
     failed: Vec<(WantedSignature, Opinion)>,
     probes: &mut [UnsignedEvent],
+    has_signed: bool,
 ) {
     let past = &ctx.federation.policy_servers.past;
-    if failed.iter().any(|(wanted, _)| past.is_due(wanted, Instant::now())) {
-        sleep(POLICY_BREATH).await;
+    // What does not count yet leaves the time to the others.
+    let (due, early): (Vec<_>, Vec<_>) =
+        failed.into_iter().partition(|(wanted, _)| past.is_due(wanted, Instant::now()));
+    early.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None));
+    if due.is_empty() {
+        return;
     }
+    sleep(POLICY_BREATH).await;
+    let (late, failed): (Vec<_>, Vec<_>) =
+        due.into_iter().partition(|(_, opinion)| matches!(opinion, Opinion::Late { .. }));
     let (begun, mut is_signing) = (Instant::now(), true);
     for (wanted, _) in failed {
         let mut opinion = Opinion::None;
-        // What does not count yet leaves the time to the others.
-        let is_looked_into =
-            is_signing && begun.elapsed() < POLICY_ALONE_TIME_MAX && past.is_due(&wanted, Instant::now());
+        let is_looked_into = is_signing && begun.elapsed() < POLICY_ALONE_TIME_MAX;
         if is_looked_into && let Some(event) = intake.event(&wanted.event_id).cloned() {
             opinion = ask_about(ctx, &wanted, &event, POLICY_PAST_TIME_MAX).await;
             opinion = checked(ctx, intake, &wanted, opinion);
-            if !opinion.is_given() {
+            if !opinion.counts(has_signed) {
                 is_signing = is_signing_any(ctx, probes).await;
-                if is_signing && past.note(&wanted, Instant::now()) {
-                    opinion = Opinion::Given(None);
-                }
+                opinion = if is_signing { in_vain(ctx, &wanted) } else { Opinion::None };
             }
+        }
+        tell(intake, wanted, opinion);
+    }
+    if is_signing {
+        go_without_late(ctx, intake, late, probes, has_signed).await;
+    } else {
+        late.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None));
+    }
+}
+
+/// Events that the policy server was late with are asked about once more side by side, with one beside them that it signs: each alone would
+/// take all the time there is.
+async fn go_without_late(
+    ctx: &Arc<Context>,
+    intake: &mut Intake,
+    late: Vec<(WantedSignature, Opinion)>,
+    probes: &mut [UnsignedEvent],
+    has_signed: bool,
+) {
+    let is_signing = !late.is_empty() && is_signing_any(ctx, probes).await;
+    // The first is the one that it has just signed.
+    let Some(probe) = probes.first().filter(|_| is_signing) else {
+        late.into_iter().for_each(|(wanted, _)| tell(intake, wanted, Opinion::None));
+        return;
+    };
+    let mut asks = Vec::new();
+    for (wanted, _) in late {
+        let Some(event) = intake.event(&wanted.event_id).cloned() else { continue };
+        let ctx = ctx.clone();
+        asks.push(async move {
+            let opinion = ask_about(&ctx, &wanted, &event, POLICY_PAST_TIME_MAX).await;
+            (wanted, opinion)
+        });
+    }
+    let (opinions, is_signing) = tokio::join!(worker::side_by_side(ctx, asks), signs(ctx, probe));
+    for (wanted, opinion) in opinions {
+        let mut opinion = checked(ctx, intake, &wanted, opinion);
+        if !opinion.counts(has_signed) {
+            opinion = if is_signing { in_vain(ctx, &wanted) } else { Opinion::None };
         }
         tell(intake, wanted, opinion);
     }
 }
 
-/// Events by which it can be seen whether a policy server signs, best first: one at hand that it has signed, perhaps just now, and those
-/// that the room has; else some that it is to be asked about later.
+/// Events by which it can be seen whether a policy server signs, best first: one that it is to be asked about later, as only a signature on what
+/// it has not seen shows that it judges; one at hand that it has signed, perhaps just now, and those that the room has; then another that it
+/// is to be asked about later.
 fn probes(ctx: &Context, intake: &Intake, policy: &PolicyServer) -> Vec<UnsignedEvent> {
-    let view = PolicyProbes { room_id: intake.room_id(), policy, limit: POLICY_PROBES_MAX };
+    let mut later = intake.to_be_signed_later().into_iter();
+    let mut probes: Vec<UnsignedEvent> = later.next().into_iter().chain(intake.signed_by(policy)).collect();
+    let limit = POLICY_PROBES_MAX.saturating_sub(probes.len() + later.len());
+    let view = PolicyProbes { room_id: intake.room_id(), policy, limit };
     let of_room = tokio::task::block_in_place(|| ctx.engine.read(&view)).unwrap_or_else(|error| {
         tracing::warn!(%error, "it cannot be told what a policy server has signed");
         Vec::new()
     });
-    let mut probes: Vec<UnsignedEvent> = intake.signed_by(policy).into_iter().chain(of_room).collect();
-    if probes.is_empty() {
-        probes = intake.to_be_signed_later();
-    }
+    probes.extend(of_room);
+    probes.extend(later);
     probes
 }
 
@@ -314,13 +384,18 @@ async fn is_signing_any(ctx: &Context, probes: &mut [UnsignedEvent]) -> bool {
             }
             sleep(POLICY_BREATH).await;
         }
-        let answer = ask(ctx, &probe.policy, probe.json(), None, POLICY_PAST_TIME_MAX).await;
-        if answer.is_ok_and(|answer| probe.signed(&answer).is_ok()) {
+        if signs(ctx, probe).await {
             return true;
         }
         probes.rotate_left(1);
     }
     false
+}
+
+/// Whether a policy server signs an event by the key that the room says.
+async fn signs(ctx: &Context, probe: &UnsignedEvent) -> bool {
+    let answer = ask(ctx, &probe.policy, probe.json(), None, POLICY_PROBE_TIME_MAX).await;
+    answer.is_ok_and(|answer| probe.signed(&answer).is_ok())
 }
 
 /// What this server says of an event where it is the policy server.
@@ -334,7 +409,7 @@ fn own_opinion(ctx: &Context, event: &Bytes) -> Opinion {
 }
 
 /// What the policy server says of an event that another server sent. All servers in the room ask for the same signature at the same time: if
-/// it wants to be asked later it is, a few times.
+/// it wants to be asked later it is, a few times. That takes twice the `time` for one answer at most.
 async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes, time: Duration) -> Opinion {
     let policy = &wanted.policy;
     if is_own(ctx, policy) {
@@ -343,6 +418,12 @@ async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes, time:
     if is_here(ctx, policy) {
         return Opinion::Failed;
     }
+    timeout(2 * time, ask_until_told(ctx, wanted, event, time)).await.unwrap_or(Opinion::None)
+}
+
+/// The same of a policy server that is another server, which may want to be asked later time and again.
+async fn ask_until_told(ctx: &Context, wanted: &WantedSignature, event: &Bytes, time: Duration) -> Opinion {
+    let policy = &wanted.policy;
     let mut waits = 0;
     loop {
         let begun = Instant::now();
@@ -358,7 +439,8 @@ async fn ask_about(ctx: &Context, wanted: &WantedSignature, event: &Bytes, time:
         if let Err(error) = &answer {
             tracing::debug!(policy_server = policy.name, event_id = %wanted.event_id, %error, "an event is not signed");
         }
-        return opinion_of(answer, ctx.federation.policy_servers.has_answered_since(&policy.name, begun));
+        let servers = &ctx.federation.policy_servers;
+        return opinion_of(answer, servers.answers_others(&policy.name, begun, Instant::now()));
     }
 }
 
@@ -475,7 +557,20 @@ mod tests {
                 assert!(matches!(opinion_of(Err(error), answers_others), Opinion::None), "{shown}");
             }
         }
-        assert!(matches!(opinion_of(Err(RemoteError::Timeout), true), Opinion::Failed));
-        assert!(matches!(opinion_of(Err(RemoteError::Timeout), false), Opinion::None));
+        for answers in [true, false] {
+            let late = opinion_of(Err(RemoteError::Timeout), answers);
+            assert!(matches!(late, Opinion::Late { answers_others } if answers_others == answers));
+        }
+    }
+
+    #[test]
+    fn of_the_past_a_refusal_counts_by_itself_only_beside_a_signature() {
+        let signature = || Opinion::Given(Some(JsonObject::new()));
+        let refusal = || Opinion::Given(None);
+        assert!(signature().counts(false) && signature().counts(true));
+        assert!(refusal().counts(true) && !refusal().counts(false));
+        for none in [Opinion::Failed, Opinion::Late { answers_others: true }, Opinion::None] {
+            assert!(!none.counts(true) && !none.counts(false));
+        }
     }
 }

@@ -8,7 +8,7 @@ use ruma_common::{OwnedServerName, ServerName};
 use super::RemoteError;
 use super::silences::Silences;
 use super::unanswered::Unanswered;
-use crate::federation::limits::{POLICY_PAUSE, SILENT_SERVERS_MAX};
+use crate::federation::limits::{POLICY_ANSWERS_TIME, POLICY_PAUSE, SILENT_SERVERS_MAX};
 
 /// What is remembered of policy servers. All of it may be forgotten.
 pub struct PolicyServers {
@@ -33,7 +33,7 @@ impl Default for PolicyServers {
 }
 
 impl PolicyServers {
-    /// Whether one is not to be asked about events of other servers, since it was out a short time ago.
+    /// Whether one is not to be asked about events of other servers, since it did not answer a short time ago.
     pub fn is_left_alone(&self, name: &str) -> bool {
         ServerName::parse(name).is_ok_and(|server: OwnedServerName| self.silences.is_silent(&server))
     }
@@ -45,14 +45,24 @@ impl PolicyServers {
         ServerName::parse(name).is_ok_and(answered)
     }
 
-    /// Notes what came of a request that was begun then. One that is not answered in time, while others are, says nothing of the server:
-    /// else one event that it takes long over would keep it from being asked about all others.
+    /// Whether one has answered others since a question was begun, and still did shortly before `now`, when that one was late.
+    pub fn answers_others(&self, name: &str, begun: Instant, now: Instant) -> bool {
+        let lately = now.checked_sub(POLICY_ANSWERS_TIME).map_or(begun, |lately| lately.max(begun));
+        self.has_answered_since(name, lately)
+    }
+
+    /// Notes what came of a request that was begun then. One that is not answered, while others are, says nothing of the server: else one
+    /// event that it takes long over would keep it from being asked about all others. So would one of which something before it says
+    /// that it is out, which costs nothing to be told again.
     pub fn note(&self, server: &ServerName, begun: Instant, failure: Option<&RemoteError>) {
         match failure {
             // It was not asked.
             Some(RemoteError::NotAdmitted(_) | RemoteError::NoPlace | RemoteError::NoMemory) => {}
-            Some(RemoteError::Timeout) if self.has_answered_since(server.as_str(), begun) => {}
-            Some(failure) if failure.is_outage() => self.silences.note(server, true),
+            Some(failure) if failure.is_silence() && !self.has_answered_since(server.as_str(), begun) => {
+                self.silences.note(server, true);
+            }
+            // It may be about the one event.
+            Some(failure) if failure.is_outage() => {}
             _ => {
                 if self.answered.len() >= SILENT_SERVERS_MAX {
                     self.answered.clear();
@@ -79,15 +89,9 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_server_that_is_out_is_left_alone_until_it_answers() {
+    fn a_policy_server_that_does_not_answer_is_left_alone_until_it_does() {
         let server: OwnedServerName = ServerName::parse(NAME).unwrap();
-        for outage in [
-            RemoteError::Timeout,
-            RemoteError::Unreachable(String::new()),
-            answered(502),
-            answered(503),
-            answered(504),
-        ] {
+        for outage in [RemoteError::Timeout, RemoteError::Unreachable(String::new())] {
             let servers = PolicyServers::default();
             let begun = Instant::now();
             assert!(!servers.is_left_alone(NAME));
@@ -96,21 +100,50 @@ mod tests {
             assert!(!servers.has_answered_since(NAME, begun));
             servers.note(&server, begun, Some(&RemoteError::NotAdmitted(NAME.to_owned())));
             assert!(servers.is_left_alone(NAME), "it was not asked");
+            servers.note(&server, begun, Some(&answered(502)));
+            assert!(servers.is_left_alone(NAME), "something else answers for it");
             servers.note(&server, begun, Some(&answered(400)));
             assert!(!servers.is_left_alone(NAME) && servers.has_answered_since(NAME, begun));
         }
     }
 
     #[test]
-    fn one_event_that_it_hangs_on_has_it_left_alone_for_no_other() {
+    fn one_event_that_it_is_said_to_be_out_for_has_it_left_alone_for_no_other() {
         let server: OwnedServerName = ServerName::parse(NAME).unwrap();
         let (servers, begun) = (PolicyServers::default(), Instant::now());
+        for status in [502, 503, 504] {
+            servers.note(&server, begun, Some(&answered(status)));
+            assert!(!servers.is_left_alone(NAME) && !servers.has_answered_since(NAME, begun), "{status}");
+        }
+    }
+
+    #[test]
+    fn one_event_that_it_hangs_on_has_it_left_alone_for_no_other() {
+        let server: OwnedServerName = ServerName::parse(NAME).unwrap();
+        for silence in [RemoteError::Timeout, RemoteError::Unreachable(String::new())] {
+            let (servers, begun) = (PolicyServers::default(), Instant::now());
+            servers.note(&server, begun, None);
+            servers.note(&server, begun, Some(&silence));
+            assert!(!servers.is_left_alone(NAME), "{silence}");
+            // Nothing was answered since.
+            let later = Instant::now() + Duration::from_secs(1);
+            servers.note(&server, later, Some(&silence));
+            assert!(servers.is_left_alone(NAME), "{silence}");
+        }
+    }
+
+    #[test]
+    fn it_answers_others_if_it_did_since_and_a_short_time_ago() {
+        let server: OwnedServerName = ServerName::parse(NAME).unwrap();
+        let (servers, begun) = (PolicyServers::default(), Instant::now());
+        assert!(!servers.answers_others(NAME, begun, begun));
         servers.note(&server, begun, None);
-        servers.note(&server, begun, Some(&RemoteError::Timeout));
-        assert!(!servers.is_left_alone(NAME));
-        // Nothing was answered since.
-        let later = Instant::now() + Duration::from_secs(1);
-        servers.note(&server, later, Some(&RemoteError::Timeout));
-        assert!(servers.is_left_alone(NAME));
+        let answered = Instant::now();
+        let tick = Duration::from_millis(1);
+        assert!(servers.answers_others(NAME, begun, answered));
+        assert!(servers.answers_others(NAME, begun, begun + POLICY_ANSWERS_TIME));
+        assert!(!servers.answers_others(NAME, begun, answered + POLICY_ANSWERS_TIME + tick));
+        assert!(!servers.answers_others(NAME, answered + tick, answered + tick), "it was before");
+        assert!(!servers.answers_others("other.test", begun, answered));
     }
 }

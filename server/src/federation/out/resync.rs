@@ -275,9 +275,7 @@ async fn take_in_ends(
                 place.note(|of| of.events_accepted += 1);
                 continue;
             }
-            Outcome::Known | Outcome::Stored | Outcome::Past | Outcome::Waiting | Outcome::Unkept(_) => {
-                continue;
-            }
+            Outcome::Known | Outcome::Stored | Outcome::Past | Outcome::Waiting => continue,
             Outcome::SoftFailed(denied) => format!("soft-failed: {denied}"),
             Outcome::Rejected(denied) => format!("rejected: {denied}"),
             Outcome::Refused(refused) => refused.to_string(),

@@ -21,7 +21,7 @@ use warren_engine::view::federation::{Due, DueDestinations, IsSlow, LeaveDestina
 use super::RemoteError;
 use super::transaction::send;
 use crate::context::Context;
-use crate::federation::limits::{DELIVERY_PROMPT_TIME, LAGGARDS_PART};
+use crate::federation::limits::{DELIVERIES_GATHERED_TIME, DELIVERY_PROMPT_TIME, LAGGARDS_PART};
 use crate::worker::{ended, guarded};
 
 /// Delivers until the server stops. What is in flight then is sent again after the next start.
@@ -41,6 +41,13 @@ pub async fn run(ctx: Arc<Context>) {
             () = ctx.shutdown.cancelled() => break,
             Some(delivered) = deliveries.join_next() => {
                 ended("a delivery", delivered);
+                if !has_room {
+                    // More may wait, and a look goes through all of them: one for all deliveries that end within a moment.
+                    sleep(DELIVERIES_GATHERED_TIME).await;
+                }
+                while let Some(delivered) = deliveries.try_join_next() {
+                    ended("a delivery", delivered);
+                }
             }
             () = ctx.engine.outgoing_news(), if has_room => {}
             () = sleep(Duration::from_millis(next.unwrap_or_default())), if has_room && next.is_some() => {}

@@ -1,5 +1,6 @@
-//! Events that policy servers gave nothing about, though they were asked time and again: whoever finds one on which it fails would else
-//! close all history that is before it, and a policy server that is gone would have all that is sent wait for it.
+//! Events that policy servers gave nothing about, or refused while they signed no other, though they were asked time and again: whoever
+//! finds one on which it fails would else close all history that is before it, and a policy server that is gone would have all that is
+//! sent wait for it.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,25 +10,36 @@ use warren_engine::WantedSignature;
 
 use crate::federation::limits::{POLICY_PAUSE, POLICY_TRIES_MAX, UNANSWERED_EVENTS_MAX};
 
-/// How often each was asked about in vain, and when that last counted.
+/// How often one was asked about in vain, and when that last counted.
+type Tries = (u32, Instant);
+
+/// Events that were asked about in vain.
 #[derive(Default)]
-pub struct Unanswered(Mutex<BTreeMap<WantedSignature, (u32, Instant)>>);
+pub struct Unanswered(Mutex<BTreeMap<WantedSignature, Tries>>);
+
+fn is_over(tries: Option<&Tries>) -> bool {
+    tries.is_some_and(|(tries, _)| *tries >= POLICY_TRIES_MAX)
+}
+
+fn is_due(tries: Option<&Tries>, now: Instant) -> bool {
+    tries.is_none_or(|(_, last)| now.duration_since(*last) >= POLICY_PAUSE)
+}
 
 impl Unanswered {
     /// Whether an event was asked about in vain so often that it goes without the signature.
     pub fn is_over(&self, wanted: &WantedSignature) -> bool {
-        self.0.lock().get(wanted).is_some_and(|(tries, _)| *tries >= POLICY_TRIES_MAX)
+        is_over(self.0.lock().get(wanted))
     }
 
     /// Whether it would count now that it was asked about in vain: what comes soon after the last time is the same failure.
     pub fn is_due(&self, wanted: &WantedSignature, now: Instant) -> bool {
-        self.0.lock().get(wanted).is_none_or(|(_, last)| now.duration_since(*last) >= POLICY_PAUSE)
+        is_due(self.0.lock().get(wanted), now)
     }
 
     /// Notes that an event was asked about in vain, if that counts. Returns whether it is over with it.
     pub fn note(&self, wanted: &WantedSignature, now: Instant) -> bool {
-        if self.is_due(wanted, now) {
-            let mut events = self.0.lock();
+        let mut events = self.0.lock();
+        if is_due(events.get(wanted), now) {
             if events.len() >= UNANSWERED_EVENTS_MAX && !events.contains_key(wanted) {
                 // They are asked about a few times more.
                 events.clear();
@@ -35,12 +47,14 @@ impl Unanswered {
             let (tries, last) = events.entry(wanted.clone()).or_insert((0, now));
             (*tries, *last) = (*tries + 1, now);
         }
-        self.is_over(wanted)
+        is_over(events.get(wanted))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use warren_engine::PolicyServer;
 
     use super::*;
@@ -70,5 +84,23 @@ mod tests {
             unanswered.note(&wanted(&format!("${number}"), "policy.test"), begun);
         }
         assert!(unanswered.0.lock().len() <= UNANSWERED_EVENTS_MAX);
+    }
+
+    #[test]
+    fn failures_that_come_together_count_once() {
+        const TOGETHER: usize = 4;
+        let (unanswered, begun) = (Unanswered::default(), Instant::now());
+        for number in 0..1000 {
+            let (one, start) = (wanted(&format!("${number}"), "policy.test"), Barrier::new(TOGETHER));
+            std::thread::scope(|scope| {
+                for _ in 0..TOGETHER {
+                    scope.spawn(|| {
+                        start.wait();
+                        unanswered.note(&one, begun);
+                    });
+                }
+            });
+            assert_eq!(unanswered.0.lock().get(&one).map(|(tries, _)| *tries), Some(1));
+        }
     }
 }

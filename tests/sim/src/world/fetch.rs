@@ -105,11 +105,8 @@ impl World {
         let Ended { release, is_done, .. } = round.end(engine.now_ms());
         if let Some(release) = release {
             let released = || release.event_ids.iter().map(String::as_str);
-            // What the room does not take of a server that is not there it does not keep either.
-            let is_kept = |event_id: &str| {
-                outcomes.get(event_id).is_some_and(|outcome| !matches!(outcome, Outcome::Unkept(_)))
-            };
-            self.ledger.let_go(server, room, released().filter(|event_id| !is_kept(event_id)));
+            let is_unsettled = |event_id: &&str| !outcomes.contains_key(*event_id);
+            self.ledger.let_go(server, room, released().filter(is_unsettled));
             let is_history = |event_id: &&str| outcomes.get(*event_id) == Some(&Outcome::Past);
             self.ledger.let_history_go(server, room, released().filter(is_history));
             if let Err(stopped) = self.servers[server].write(release) {

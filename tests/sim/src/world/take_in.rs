@@ -185,16 +185,12 @@ impl World {
     /// What an honest server sent must not be rejected or refused.
     pub(super) fn judge(&mut self, to: usize, outcomes: &BTreeMap<Arc<str>, Outcome>) -> Result<(), Breach> {
         for (event_id, outcome) in outcomes {
-            // Of history nothing is kept until somebody pages back to it, nor of what is not taken of a server that is not there.
-            let (verdict, is_kept) = match outcome {
-                Outcome::Unkept(verdict) => (&**verdict, false),
-                outcome => (outcome, true),
-            };
-            self.learned += usize::from(is_kept && !matches!(outcome, Outcome::Known | Outcome::Past));
+            // Of history nothing is kept until somebody pages back to it.
+            self.learned += usize::from(!matches!(outcome, Outcome::Known | Outcome::Past));
             if *outcome == Outcome::Past {
                 self.ledger.past.insert((to, event_id.clone()));
             }
-            let why = match verdict {
+            let why = match outcome {
                 Outcome::Rejected(denied) => denied.to_string(),
                 Outcome::Refused(refused) => refused.to_string(),
                 _ => continue,
@@ -213,7 +209,6 @@ fn words(event_ids: &[Arc<str>], outcomes: &BTreeMap<Arc<str>, Outcome>, results
         None if results[&**event_id]["error"].is_string() => "refused".to_owned(),
         None => "waiting".to_owned(),
         Some(Outcome::SoftFailed(denied)) => format!("soft-failed ({})", denied.reason),
-        Some(Outcome::Unkept(verdict)) => format!("not kept ({verdict:?})"),
         Some(Outcome::Rejected(denied)) => format!("rejected ({})", denied.reason),
         Some(outcome) => format!("{outcome:?}").to_lowercase(),
     };

@@ -1,7 +1,10 @@
 //! What users of this server said while the room's access list denied it, once it lets this server in again.
 
 use super::*;
-use crate::command::AdoptState;
+use crate::{
+    command::{AdoptState, MergeEnds},
+    room::merging::DUMMY_EVENT,
+};
 
 const DAVE: &str = "@dave:third.example";
 const THERE: &str = "there.example";
@@ -86,30 +89,119 @@ fn it_waits_for_a_server_once_however_often_the_list_changes() {
     assert_eq!(told(&scene, THERE), ["unheard"]);
 }
 
-/// The same is told again once in a minute; what was said since, each time.
+/// Where Bob's last access list is, and how deep the next is to be.
+struct Flips<'a> {
+    scene: &'a Scene,
+    last: Arc<str>,
+    depth: u64,
+}
+
+impl Flips<'_> {
+    /// Bob lets this server in, and shuts it out again. What the other server is told in between.
+    fn flip(&mut self) -> Vec<String> {
+        let admit = list(self.scene, &[], &[&*self.last], self.depth);
+        let deny = list(self.scene, &["here.example"], &[&*admit.event_id], self.depth + 1);
+        assert!(accepted(&self.scene.receive(&[&admit])));
+        let heard = told(self.scene, THERE);
+        assert!(accepted(&self.scene.receive(&[&deny])));
+        (self.last, self.depth) = (deny.event_id.clone(), self.depth + 2);
+        heard
+    }
+}
+
+/// The same is told again once in a minute; what was said since, each time, for three times.
 #[test]
 fn who_changes_the_list_at_will_has_nobody_told_the_same_each_time() {
     let (scene, deny) = shut_out();
+    let mut flips = Flips { scene: &scene, last: deny.event_id.clone(), depth: 41 };
+    for text in ["unheard", "unheard as well", "nor that"] {
+        scene.world.message(ROOM, ALICE, text);
+        told(&scene, THERE);
+        assert_eq!(flips.flip(), [text]);
+        assert!(flips.flip().is_empty());
+    }
+    scene.world.message(ROOM, ALICE, "too often");
+    told(&scene, THERE);
+    assert!(flips.flip().is_empty());
+    scene.world.pass_ms(60_000);
+    assert_eq!(flips.flip(), ["too often"]);
+    assert!(flips.flip().is_empty());
+    scene.world.pass_ms(60_000);
+    assert_eq!(flips.flip(), ["too often"]);
+}
+
+/// Bob's first list that lets this server in is the latest, and counts whenever he says something behind it alone.
+#[test]
+fn a_list_that_comes_back_has_the_same_told_once_in_a_minute_as_well() {
+    let (scene, deny) = shut_out();
     scene.world.message(ROOM, ALICE, "unheard");
     told(&scene, THERE);
-    let (mut last, mut depth) = (deny.event_id.clone(), 41);
-    let mut flip = || {
-        let admit = list(&scene, &[], &[&last], depth);
-        let deny = list(&scene, &["here.example"], &[&admit.event_id], depth + 1);
-        assert!(accepted(&scene.receive(&[&admit])));
-        let heard = told(&scene, THERE);
+    let admit = list(&scene, &[], &[&deny.event_id], 500);
+    assert!(accepted(&scene.receive(&[&admit])));
+    assert_eq!(told(&scene, THERE), ["unheard"]);
+    let mut last = admit.event_id.to_string();
+    for depth in [51, 54] {
+        let deny = list(&scene, &["here.example"], &[&last], depth);
         assert!(accepted(&scene.receive(&[&deny])));
-        (last, depth) = (deny.event_id.clone(), depth + 2);
-        heard
-    };
-    assert_eq!(flip(), ["unheard"]);
-    assert!(flip().is_empty());
-    scene.world.message(ROOM, ALICE, "unheard as well");
+        assert_eq!(scene.state(ACL, ""), Some(deny.event_id.to_string()));
+        let back = scene.message(BOB, &[&admit.event_id], depth + 1);
+        assert!(accepted(&scene.receive(&[&back])));
+        assert_eq!(scene.state(ACL, ""), Some(admit.event_id.to_string()));
+        assert!(told(&scene, THERE).is_empty());
+        let both = scene.message(BOB, &[&deny.event_id, &back.event_id], depth + 2);
+        assert!(accepted(&scene.receive(&[&both])));
+        last = both.event_id.to_string();
+    }
+}
+
+/// Ends that are none of ours have this server make dummy events, which lead to what was said before, and say nothing.
+#[test]
+fn forks_of_others_have_nobody_told_again() {
+    let (scene, deny) = shut_out();
+    scene.world.message(ROOM, ALICE, "unheard");
     told(&scene, THERE);
-    assert_eq!(flip(), ["unheard as well"]);
-    assert!(flip().is_empty());
+    let mut flips = Flips { scene: &scene, last: deny.event_id.clone(), depth: 41 };
+    assert_eq!(flips.flip(), ["unheard"]);
+    for fork in 0..11 {
+        let message = scene.message(BOB, &[&deny.event_id], 100 + fork);
+        assert!(accepted(&scene.receive(&[&message])));
+    }
+    assert!(scene.world.engine.write(MergeEnds { room_id: ROOM.into() }).wait().unwrap() > 0);
+    assert!(flips.flip().is_empty());
     scene.world.pass_ms(60_000);
-    assert_eq!(flip(), ["unheard as well"]);
+    assert!(flips.flip().iter().any(|text| text == DUMMY_EVENT));
+}
+
+/// It was too soon when the list last let this server in, which it does since.
+#[test]
+fn what_was_put_off_is_told_when_something_comes_later() {
+    let (scene, deny) = shut_out();
+    scene.world.message(ROOM, ALICE, "unheard");
+    told(&scene, THERE);
+    let mut flips = Flips { scene: &scene, last: deny.event_id.clone(), depth: 41 };
+    assert_eq!(flips.flip(), ["unheard"]);
+    let admit = list(&scene, &[], &[&*flips.last], 43);
+    assert!(accepted(&scene.receive(&[&admit])));
+    assert!(told(&scene, THERE).is_empty());
+    let soon = scene.message(BOB, &[&admit.event_id], 44);
+    assert!(accepted(&scene.receive(&[&soon])));
+    assert!(told(&scene, THERE).is_empty());
+    scene.world.pass_ms(60_000);
+    let later = scene.message(BOB, &[&soon.event_id], 45);
+    assert!(accepted(&scene.receive(&[&later])));
+    assert_eq!(told(&scene, THERE), ["unheard"]);
+    let last = scene.message(BOB, &[&later.event_id], 46);
+    assert!(accepted(&scene.receive(&[&last])));
+    assert!(told(&scene, THERE).is_empty());
+}
+
+#[test]
+fn what_was_not_sent_yet_is_told_once() {
+    let (scene, deny) = shut_out();
+    scene.world.message(ROOM, ALICE, "still to go");
+    let admit = list(&scene, &[], &[&deny.event_id], 41);
+    assert!(accepted(&scene.receive(&[&admit])));
+    assert_eq!(told(&scene, THERE), ["still to go"]);
 }
 
 #[test]

@@ -329,7 +329,7 @@ fn a_user_closes_a_room_without_waiting_for_its_guests() {
 }
 
 #[test]
-fn it_is_seen_by_the_newest_that_it_has_signed_of_each_sender_whether_it_signs() {
+fn it_is_seen_by_the_newest_that_it_has_signed_of_each_sender_and_the_oldest_whether_it_signs() {
     let (scene, key) = protected();
     let stranger = KeyPair::from_seed("policy_server", &[10; 32]).unwrap();
     let by = |key: &KeyPair| PolicyServer {
@@ -350,18 +350,38 @@ fn it_is_seen_by_the_newest_that_it_has_signed_of_each_sender_whether_it_signs()
     let two = signed(&scene.message(BOB, &[&one.event_id], 21), &key);
     assert!(accepted(&scene.receive(&[&one, &two])));
     let (ours, _) = run(&scene, &key, message("hello"));
-    let found = probes(&key, 3);
-    assert_eq!(ids(&found), [ours.clone(), two.event_id.to_string()]);
-    assert_eq!(ids(&probes(&key, 1)), [ours]);
+    let found = probes(&key, 4);
+    let [one, two] = [&one, &two].map(|pdu| pdu.event_id.to_string());
+    assert_eq!(ids(&found), [ours.clone(), two.clone(), one.clone()]);
+    assert_eq!(ids(&probes(&key, 3)), [ours.clone(), two, one.clone()]);
+    assert_eq!(ids(&probes(&key, 2)), [ours.clone(), one]);
+    assert_eq!(ids(&probes(&key, 1)), [ours.clone()]);
+    assert!(probes(&key, 0).is_empty());
     assert!(probes(&stranger, 3).is_empty(), "it is another key's");
     for probe in &found {
         assert!(probe.signed(&answer(probe.json(), &key)).is_ok());
         assert!(probe.signed(&answer(probe.json(), &stranger)).is_err());
     }
+    // Who has left may have been turned out for what it has come to refuse.
+    let left = signed(&scene.member(BOB, BOB, "leave", &strs(&scene.ends()), 30), &key);
+    assert!(accepted(&scene.receive(&[&left])));
+    assert_eq!(ids(&probes(&key, 3)), [ours]);
     // The room has gone on without it for long.
     scene.world.state(ROOM, ALICE, "m.room.policy", "", json!({}));
     for number in 0..200 {
         scene.world.message(ROOM, ALICE, &number.to_string());
     }
     assert!(probes(&key, 3).is_empty());
+}
+
+#[test]
+fn it_is_not_seen_by_what_names_a_policy_server_whether_it_signs() {
+    let (scene, key) = protected();
+    let policy = PolicyServer { name: "there.example".to_owned(), public_key: key.public_key().to_vec() };
+    let shows = |state_key: &str| {
+        let pdu = scene.draft(BOB, "m.room.policy", Some(state_key), json!({}), &strs(&scene.ends()), 20);
+        assert!(!policy.shows_by(version(), &pdu).unwrap(), "it is not signed");
+        policy.shows_by(version(), &signed(&pdu, &key)).unwrap()
+    };
+    assert!(!shows("") && shows("another"));
 }
