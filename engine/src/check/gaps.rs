@@ -99,9 +99,9 @@ pub(super) fn passes() -> Vec<Pass> {
     ]
 }
 
-/// What became of an event that is part of the graph here; nothing if it is not.
-fn in_graph(row: &Row<'_>, num: EventNum) -> Result<Option<EventStatus>, StorageError> {
-    let header = row.header(num)?.filter(|header| header.value.is_in_graph());
+/// What became of an event that is part of the room's graph here; nothing if it is not.
+fn in_graph(row: &Row<'_>, room: RoomNum, num: EventNum) -> Result<Option<EventStatus>, StorageError> {
+    let header = row.header(num)?.filter(|header| header.value.room == room && header.value.is_in_graph());
     Ok(header.map(|header| header.value.status))
 }
 
@@ -122,7 +122,7 @@ fn backward_extremity(
         }
         _ => false,
     };
-    let known = row.event_num(&event_id)?.map(|num| in_graph(row, num)).transpose()?.flatten();
+    let known = row.event_num(&event_id)?.map(|num| in_graph(row, room, num)).transpose()?.flatten();
     let is_missing = named && known.is_none();
     if !row.expect(is_missing, "the event is not missing, or nothing follows it") {
         row.delete(&schema::BACKWARD_EXTREMITIES, &(room, event_id));
@@ -198,12 +198,17 @@ pub(super) fn expect_of(
     for prev in &pdu.prev_events {
         let known = row.event_num(prev)?;
         let late = known.filter(|known| !header.value.prev.contains(known));
+        // Where servers choose the ids, one may have come to stand for an event of another room.
+        let late = match late.map(|late| row.header(late)).transpose()?.flatten() {
+            Some(found) if found.value.room != room => None,
+            _ => late,
+        };
         row.seen.followed.extend(late);
         // What a purge removed is not missed.
         if !is_accepted || starts.is_some() {
             continue;
         }
-        match known.map(|known| in_graph(row, known)).transpose()?.flatten() {
+        match known.map(|known| in_graph(row, room, known)).transpose()?.flatten() {
             Some(status) => {
                 follows_set_aside |= status != EventStatus::Accepted;
                 follows.extend(late);

@@ -56,7 +56,7 @@ impl Command for AcceptMembership {
     type Output = AcceptedMembership;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        Lanes::default().room(&self.room_id).event_ids([&self.event])
     }
 
     fn run(&self, tx: &mut Tx) -> Result<AcceptedMembership> {

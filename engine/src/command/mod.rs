@@ -108,9 +108,12 @@ pub use upload_keys::UploadKeys;
 pub use upload_signatures::{SignatureFailure, SignedKey, ToldMasterKey, UploadSignatures};
 pub use with_signed::WithSigned;
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
 
-use crate::{error::Result, store::Tx};
+use crate::{core::checked::CheckedPdu, error::Result, store::Tx};
 
 /// A write. It may be run more than once before it takes effect, so it decides only from what it is given and reads.
 pub trait Command {
@@ -148,6 +151,17 @@ impl Lanes {
     /// A name that must be unique: an alias, a token.
     pub fn name(self, name: &str) -> Self {
         self.add(("name", name))
+    }
+
+    /// The ids of events that are stored, if it is servers that choose them, as in room versions 1 and 2: one may be given to events of
+    /// two rooms, and stands for that which comes first. All such events go one after the other, since these versions are rare; where ids
+    /// are hashes, this is none.
+    pub(crate) fn event_ids<'a>(self, pdus: impl IntoIterator<Item = &'a Arc<CheckedPdu>>) -> Self {
+        // Only a chosen id names a server: a hash has no colon in it.
+        match pdus.into_iter().any(|checked| checked.pdu().event_id.contains(':')) {
+            true => self.add(("event ids", "")),
+            false => self,
+        }
     }
 
     fn add(mut self, lane: (&str, &str)) -> Self {

@@ -105,7 +105,7 @@ impl Command for ReceivePdus {
     type Output = Received;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        Lanes::default().room(&self.room_id).event_ids(self.pdus.iter().chain(&self.outliers))
     }
 
     fn run(&self, tx: &mut Tx) -> Result<Received> {
@@ -305,7 +305,7 @@ impl Command for StoreOutliers {
     type Output = Received;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        Lanes::default().room(&self.room_id).event_ids(&self.pdus)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<Received> {
@@ -341,7 +341,7 @@ impl Command for EnterRoom {
     type Output = (Outcome, Missing);
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        Lanes::default().room(&self.room_id).event_ids([&self.join])
     }
 
     fn run(&self, tx: &mut Tx) -> Result<(Outcome, Missing)> {

@@ -151,7 +151,7 @@ pub(super) fn keep_back(
             && bytes + json.len() <= UNCHECKED_BYTES_MAX
             && (servers.len() < AWAITED_SERVERS_MAX || servers.contains(server));
         // Its key may have come since: it is known from outside of the graph then, and adopted soon.
-        if has_room && !unchecked::is_placed(tx, event_id)? && ids.insert(event_id.clone()) {
+        if has_room && !unchecked::is_placed(tx, room, event_id)? && ids.insert(event_id.clone()) {
             servers.insert(server.clone());
             awaited.insert(server.clone());
             let server = tx.intern_text(server)?;
@@ -216,7 +216,7 @@ impl Command for TakeUnchecked {
     type Output = TakenUnchecked;
 
     fn lanes(&self) -> Lanes {
-        Lanes::default().room(&self.room_id)
+        Lanes::default().room(&self.room_id).event_ids(&self.pdus)
     }
 
     fn run(&self, tx: &mut Tx) -> Result<TakenUnchecked> {

@@ -170,7 +170,7 @@ pub(crate) fn history_among(
     // What is here is here.
     let mut known = Vec::new();
     for event_id in &history {
-        if gap::in_graph(reader, event_id)?.is_some() {
+        if gap::in_graph(reader, room.num, event_id)?.is_some() {
             known.push(event_id.clone());
         }
     }
@@ -211,7 +211,7 @@ fn follows_stay(
         if of_stay.contains(&**event_id) {
             return Ok(true);
         }
-        let Some(known) = gap::in_graph(reader, event_id)? else { continue };
+        let Some(known) = gap::in_graph(reader, stay.room.num, event_id)? else { continue };
         if leads_to_stay(reader, stay, known)? {
             return Ok(true);
         }

@@ -47,7 +47,7 @@ pub(crate) fn missing_prev_events(
     let mut to_look_at = prev.to_vec();
     if prev.len() != pdu.prev_events.len() {
         let by = BackwardExtremity { follower: num, depth: pdu.depth };
-        note_absent(reader, &pdu.prev_events, by, &mut missing)?;
+        note_absent(reader, room.num, &pdu.prev_events, by, &mut missing)?;
     }
     let named = missing.len();
     let is_end = |num: EventNum| room.head.extremities.iter().any(|(end, _)| *end == num);
@@ -78,7 +78,7 @@ pub(crate) fn missing_prev_events(
             to_look_at.extend(&event.header.prev);
         } else {
             let by = BackwardExtremity { follower: num, depth: event.header.depth };
-            to_look_at.extend(note_absent(reader, prev_events, by, &mut missing)?);
+            to_look_at.extend(note_absent(reader, room.num, prev_events, by, &mut missing)?);
         }
     }
     // In the oldest versions an event that is not shown may name this one.
@@ -89,13 +89,14 @@ pub(crate) fn missing_prev_events(
 /// Adds those of the events that are not part of the graph here. Answers the others.
 fn note_absent(
     reader: &Reader,
+    room: RoomNum,
     event_ids: &[Arc<str>],
     by: BackwardExtremity,
     missing: &mut Vec<MissingPrev>,
 ) -> Result<Vec<EventNum>, StorageError> {
     let mut here = Vec::with_capacity(event_ids.len());
     for event_id in event_ids {
-        match in_graph(reader, event_id)? {
+        match in_graph(reader, room, event_id)? {
             Some(event) => here.push(event.num),
             None if missing.iter().any(|(other, _)| other == event_id) => {}
             None => missing.push((event_id.clone(), by)),
@@ -130,10 +131,16 @@ pub(super) fn in_no_gap(
     Ok(new)
 }
 
-/// The event, if it is part of the graph here and not only known from outside of it.
-pub(super) fn in_graph(reader: &Reader, event_id: &str) -> Result<Option<Arc<Event>>, StorageError> {
+/// The event, if it is part of the room's graph here and not only known from outside of it. In the oldest versions an id that the room's
+/// events name may stand for an event of another room, which is no more part of this one's than if it were not here.
+pub(super) fn in_graph(
+    reader: &Reader,
+    room: RoomNum,
+    event_id: &str,
+) -> Result<Option<Arc<Event>>, StorageError> {
     let Some(num) = reader.event_num(event_id)? else { return Ok(None) };
-    Ok(Some(reader.event(num)?).filter(|event| event.header.is_in_graph()))
+    let is_in_it = |event: &Arc<Event>| event.header.room == room && event.header.is_in_graph();
+    Ok(Some(reader.event(num)?).filter(is_in_it))
 }
 
 /// Keeps positions free for what is missing before the event that comes next. Returns the first to fill; nothing if

@@ -144,7 +144,8 @@ impl<'a> Walk<'a> {
                     break;
                 }
                 self.looked_up += 1;
-                prev.extend(gap::in_graph(self.reader, event_id)?.map(|found| found.num));
+                let found = gap::in_graph(self.reader, event.header.room, event_id)?;
+                prev.extend(found.map(|found| found.num));
             }
         }
         Ok(self.new_among(prev))

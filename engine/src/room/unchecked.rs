@@ -125,7 +125,7 @@ pub(crate) fn compared_with(
     room: &RoomCtx,
     before: &str,
 ) -> Result<Option<Arc<str>>, StorageError> {
-    if gap::in_graph(reader, before)?.is_some() {
+    if gap::in_graph(reader, room.num, before)?.is_some() {
         return Ok(Some(before.into()));
     }
     Ok(room.head.extremities.first().map(|(_, event_id)| event_id.as_str().into()))
@@ -162,9 +162,9 @@ pub(crate) fn waits_as(
     Ok(row.is_some_and(|row| row.is_state || !is_state))
 }
 
-/// Whether an event has its place in the graph.
-pub(crate) fn is_placed(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
-    Ok(gap::in_graph(reader, event_id)?.is_some())
+/// Whether an event has its place in the room's graph.
+pub(crate) fn is_placed(reader: &Reader, room: RoomNum, event_id: &str) -> Result<bool, StorageError> {
+    Ok(gap::in_graph(reader, room, event_id)?.is_some())
 }
 
 /// Lets an event go. Answers the user of whom it is noted that it tells.
@@ -281,7 +281,7 @@ pub(crate) fn let_joins_go(tx: &mut Tx, room: RoomNum) -> Result<(), StorageErro
         if let Some(is_join) = joins.get(before) {
             return Ok(*is_join);
         }
-        let is_join = is_join(reader, before)?;
+        let is_join = is_join(reader, room, before)?;
         joins.insert(before.to_owned(), is_join);
         Ok(is_join)
     })
@@ -310,8 +310,8 @@ fn let_go_where(
 }
 
 /// Whether an event is a join of a user of this server, or is not here: then it was to become one.
-fn is_join(reader: &Reader, event_id: &str) -> Result<bool, StorageError> {
-    let Some(event) = gap::in_graph(reader, event_id)? else { return Ok(true) };
+fn is_join(reader: &Reader, room: RoomNum, event_id: &str) -> Result<bool, StorageError> {
+    let Some(event) = gap::in_graph(reader, room, event_id)? else { return Ok(true) };
     let pdu = event.pdu()?;
     let is_own = pdu.state_key.as_ref().is_some_and(|user_id| members::is_local(reader, user_id));
     Ok(&*pdu.kind == MEMBER && is_own && pdu.membership() == Some(Membership::Join.name()))
@@ -366,7 +366,7 @@ pub(crate) fn is_of_server_in_room(
     room: RoomNum,
     event_id: &str,
 ) -> Result<bool, StorageError> {
-    let Some(event) = gap::in_graph(reader, event_id)? else { return Ok(false) };
+    let Some(event) = gap::in_graph(reader, room, event_id)? else { return Ok(false) };
     match server_name(&event.pdu()?.sender) {
         Some(server) => reader.is_server_in_room(server, room),
         None => Ok(false),

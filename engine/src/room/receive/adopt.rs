@@ -57,8 +57,7 @@ pub(crate) fn adopt_state(tx: &mut Tx, room: &mut RoomCtx, given: &GivenState) -
     if room.head.partial_state {
         return Err(Conflict::PartialState.into());
     }
-    let end = gap::in_graph(tx, &given.event_id)?.filter(|end| end.header.room == room.num);
-    let end = end.ok_or(Error::NotFound(What::Event))?;
+    let end = gap::in_graph(tx, room.num, &given.event_id)?.ok_or(Error::NotFound(What::Event))?;
     let (mut told, left_out) = told_entries(tx, room, &given.state)?;
     if let Some(key) = end.state_key_id().filter(|_| end.header.status != EventStatus::Rejected) {
         told.insert(key, end.num);

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     AtHand, GivenState, Outcome, allowing, are_of_another_room,
-    copies::{come_again, fuller},
+    copies::{come_again, fuller, is_of_another_room},
     given_entries, is_second_create, judge_by_auth_events, judge_by_state, known_in_graph, placed_as,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
         policy::{Recommendations, WantedSignature},
         state,
     },
-    store::{Tx, schema, schema::EventStatus},
+    store::{Reader, Tx, schema, schema::EventStatus},
 };
 
 /// An event of the past that is somewhere in a gap, though nothing here leads to it: another server told of it when it was
@@ -88,6 +88,8 @@ pub(crate) fn receive_backfill(
     (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
+    let (ordered, mut outcomes) = of_this_room(tx, room, ordered)?;
+    let ordered = &*ordered;
     let recommendations = Recommendations::of(tx, room, told.not_recommended)?;
     let mut places = places(tx, room, (ordered, passed_by), told.kept, &recommendations)?;
     if let Some(within) = told.within {
@@ -96,13 +98,12 @@ pub(crate) fn receive_backfill(
     let Places { at: places, held, overlooked, unsigned, wanted } = places;
     missing.signatures.extend(wanted);
     let followers = followers(ordered);
-    let mut outcomes = Vec::with_capacity(ordered.len());
     let mut held_back = Vec::new();
     for checked in ordered {
         let pdu = &checked.pdu;
-        let here = gap::in_graph(tx, &pdu.event_id)?.filter(|event| !overlooked.contains(&event.num));
+        let here =
+            gap::in_graph(tx, room.num, &pdu.event_id)?.filter(|event| !overlooked.contains(&event.num));
         let outcome = match places.get(&*pdu.event_id) {
-            _ if pdu.room_id != room.id => Outcome::Refused(Refused::OtherRoom),
             _ if here.is_some() => Outcome::Known,
             None if unsigned.contains(&pdu.event_id) => Outcome::Waiting,
             None if held.contains_key(&pdu.event_id) => {
@@ -130,6 +131,27 @@ pub(crate) fn receive_backfill(
     }
     outcomes.extend(hold_back(tx, room, &held, (&held_back, passed_by))?);
     Ok(outcomes)
+}
+
+/// The events without those of another room, and that these are refused: they lead to nothing in this one.
+fn of_this_room(
+    reader: &Reader,
+    room: &RoomCtx,
+    ordered: &[Arc<CheckedPdu>],
+) -> Result<(Vec<Arc<CheckedPdu>>, Vec<(Arc<str>, Outcome)>)> {
+    let mut at_hand = AtHand::default();
+    at_hand.look_for(reader, ordered.iter().map(|checked| &checked.pdu.event_id))?;
+    let mut of_room = Vec::with_capacity(ordered.len());
+    let mut outcomes = Vec::with_capacity(ordered.len());
+    for checked in ordered {
+        let pdu = &checked.pdu;
+        let known = at_hand.find(reader, &pdu.event_id)?;
+        match is_of_another_room(room, pdu, known.as_ref()) {
+            true => outcomes.push((pdu.event_id.clone(), Outcome::Refused(Refused::OtherRoom))),
+            false => of_room.push(checked.clone()),
+        }
+    }
+    Ok((of_room, outcomes))
 }
 
 /// Notes events as missing before the entrances that they are held for, and what is passed by and leads to them. If nothing that is
@@ -202,7 +224,7 @@ impl Places {
         }
         let Some(pos) = gap::position_within(tx, room.num, *gap)? else { return Ok(()) };
         self.held.remove(event_id);
-        let new = match gap::in_graph(tx, event_id)? {
+        let new = match gap::in_graph(tx, room.num, event_id)? {
             Some(_) => None,
             None => ordered.iter().map(|checked| &checked.pdu).find(|pdu| pdu.event_id == *event_id),
         };
@@ -260,7 +282,7 @@ fn places(
         let is_of_stay = entrance.is_some_and(|entrance| pdu.depth > entrance.depth);
         let found = if is_of_stay && noted > known { noted } else { known.into_iter().chain(noted).min() };
         let Some(gap) = found else { continue };
-        if let Some(here) = gap::in_graph(tx, &pdu.event_id)? {
+        if let Some(here) = gap::in_graph(tx, room.num, &pdu.event_id)? {
             // What the policy server has refused as history stays that.
             let is_refused = here.header.is_filled_in && recommendations.lacks(pdu)?;
             if is_refused || !entrance::was_overlooked(tx, room, &here, gap)? {
@@ -331,7 +353,7 @@ fn held(tx: &Tx, room: &RoomCtx, new: &[(&Arc<Pdu>, StreamPos)], gaps: &Gaps<'_>
     let Some(latest) = new.iter().map(|(_, gap)| *gap).max() else { return Ok(held) };
     for (entrance, free) in entrance::open(tx, room.num, latest)?.into_iter().rev() {
         if let Some(deepest) = gap::depth_of_missing(tx, room.num, entrance.pos)? {
-            hold(tx, (entrance, free, deepest), new, gaps, &mut held)?;
+            hold((tx, room), (entrance, free, deepest), new, gaps, &mut held)?;
         }
     }
     for (event_id, prev_events) in &gaps.passed_by {
@@ -346,7 +368,7 @@ fn held(tx: &Tx, room: &RoomCtx, new: &[(&Arc<Pdu>, StreamPos)], gaps: &Gaps<'_>
 /// Holds events for an entrance, before which events up to a depth lack something: those that are less deep than what is followed by
 /// such, unless they follow what stands behind what is free there, or will. What they follow is held with them.
 fn hold(
-    tx: &Tx,
+    (tx, room): (&Tx, &RoomCtx),
     (entrance, free, deepest): (Entrance, StreamPos, u64),
     new: &[(&Arc<Pdu>, StreamPos)],
     gaps: &Gaps<'_>,
@@ -358,7 +380,7 @@ fn hold(
         let mut is_behind = *gap <= entrance.pos || pdu.depth >= deepest.min(entrance.depth);
         for prev in gaps.followed(&pdu.prev_events) {
             is_behind |= behind.contains(&**prev)
-                || gap::in_graph(tx, prev)?.is_some_and(|event| stands_behind(&event, free));
+                || gap::in_graph(tx, room.num, prev)?.is_some_and(|event| stands_behind(&event, free));
         }
         if is_behind {
             behind.insert(&pdu.event_id);
@@ -384,7 +406,7 @@ impl<'a> Gaps<'a> {
         let mut missing = Vec::new();
         for PassedBy { event_id, prev_events } in passed_by {
             // A bad copy of what is here says nothing.
-            if gap::in_graph(tx, event_id)?.is_none() {
+            if gap::in_graph(tx, room.num, event_id)?.is_none() {
                 gaps.passed_by.insert(event_id, prev_events);
                 missing.extend(gap::of(tx, room.num, event_id)?.map(|gap| (event_id, gap)));
             }
@@ -440,7 +462,7 @@ impl Step<'_> {
         let pdu = &fuller(known.as_ref(), pdu)?;
         let allowing = allowing(self.tx, self.room, pdu, self.at_hand, self.missing)?;
         let Some(allowing) = allowing else { return Ok(Outcome::Waiting) };
-        let prev = known_in_graph(self.tx, &pdu.prev_events)?;
+        let prev = known_in_graph(self.tx, self.room.num, &pdu.prev_events)?;
         if past.is_within && prev.iter().any(|prev| stands_behind(prev, past.pos)) {
             return Ok(Outcome::Refused(Refused::Unrelated));
         }

@@ -15,6 +15,11 @@ use crate::{
     store::{StorageError, Tx},
 };
 
+/// Whether an event is of another room than this one, or is called like one that is: it is not to take the place of that.
+pub(super) fn is_of_another_room(room: &RoomCtx, come: &Pdu, known: Option<&Arc<Event>>) -> bool {
+    come.room_id != room.id || known.is_some_and(|known| known.header.room != room.num)
+}
+
 /// The copy to go on with of an event that gets another place in the room: the one that has come, unless it is pruned and the known
 /// one is whole. The signatures are those that have come, a policy server's among them.
 pub(super) fn fuller(known: Option<&Arc<Event>>, come: &Arc<Pdu>) -> Result<Arc<Pdu>, StorageError> {

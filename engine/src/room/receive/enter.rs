@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::{
-    AtHand, Outcome, Standing, allowing, are_of_another_room, copies::fuller, given_entries,
-    is_of_other_version, judge_by_auth_events, judge_by_state, known_in_graph, receive,
+    AtHand, Outcome, Standing, allowing, are_of_another_room,
+    copies::{fuller, is_of_another_room},
+    given_entries, is_of_other_version, judge_by_auth_events, judge_by_state, known_in_graph, receive,
 };
 use crate::{
     core::{
@@ -44,6 +45,9 @@ pub(crate) fn enter(
 ) -> Result<Outcome> {
     let mut at_hand = AtHand::default();
     let known = at_hand.find(tx, &join.event_id)?;
+    if is_of_another_room(room, join, known.as_ref()) {
+        return Ok(Outcome::Refused(Refused::OtherRoom));
+    }
     if known.as_ref().is_some_and(|event| event.header.status != EventStatus::Outlier) {
         return Ok(Outcome::Known);
     }
@@ -52,7 +56,7 @@ pub(crate) fn enter(
     if are_of_another_room(tx, room, named, &mut at_hand)? {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
-    let prev = known_in_graph(tx, &join.prev_events)?;
+    let prev = known_in_graph(tx, room.num, &join.prev_events)?;
     if !prev.is_empty() && join.prev_events.iter().all(|id| prev.iter().any(|event| event.event_id == *id)) {
         // Nothing was missed meanwhile, so that the join is an event like any other.
         let recommendation = Recommendation::NotNeeded;
@@ -85,7 +89,7 @@ pub(crate) fn enter(
         return Ok(Outcome::Rejected(denied));
     }
     // The others will merge what they have not heard of yet.
-    let untold = known_in_graph(tx, untold)?;
+    let untold = known_in_graph(tx, room.num, untold)?;
     let before = std::mem::replace(&mut room.head.state, snapshot);
     room.head.extremities.retain(|(num, _)| untold.iter().any(|event| event.num == *num));
     room.head.partial_state = partial;

@@ -29,7 +29,7 @@ pub use adopt::{Adopted, LeftOut};
 pub use backfill::{KeptPlace, KeptPlaces, PassedBy, Within};
 pub(crate) use backfill::{Told, receive_backfill};
 pub(crate) use complete::complete_state;
-use copies::{come_again, fuller};
+use copies::{come_again, fuller, is_of_another_room};
 pub(crate) use enter::{enter, prepare};
 pub use order::in_order;
 pub(crate) use order::in_order_past;
@@ -52,7 +52,7 @@ use crate::{
         auth::{self, AuthEvent, Denied},
         checked::Refused,
         event::Pdu,
-        num::{EventNum, NodeId, StateKeyId},
+        num::{EventNum, NodeId, RoomNum, StateKeyId},
     },
     error::{Missing, Result},
     store::{Reader, StorageError, Tx, schema, schema::EventStatus},
@@ -297,10 +297,10 @@ pub(crate) fn receive(
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Outcome> {
-    if pdu.room_id != room.id {
+    let known = at_hand.find(tx, &pdu.event_id)?;
+    if is_of_another_room(room, pdu, known.as_ref()) {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
-    let known = at_hand.find(tx, &pdu.event_id)?;
     if let Some(known) = known.as_ref().filter(|event| event.header.is_in_graph()) {
         return come_again(tx, room, known, pdu, at_hand);
     }
@@ -425,10 +425,11 @@ pub(crate) fn receive_outlier(
     at_hand: &mut AtHand,
     missing: &mut Missing,
 ) -> Result<Outcome> {
-    if pdu.room_id != room.id {
+    let known = at_hand.find(tx, &pdu.event_id)?;
+    if is_of_another_room(room, pdu, known.as_ref()) {
         return Ok(Outcome::Refused(Refused::OtherRoom));
     }
-    if let Some(known) = at_hand.find(tx, &pdu.event_id)? {
+    if let Some(known) = known {
         return come_again(tx, room, &known, pdu, at_hand);
     }
     if is_second_create(tx, room, pdu)? {
@@ -577,11 +578,15 @@ fn given_entries(
     Ok(Some(entries))
 }
 
-/// The events among `event_ids` that are part of the graph here, each once.
-fn known_in_graph(reader: &Reader, event_ids: &[Arc<str>]) -> Result<Vec<Arc<Event>>, StorageError> {
+/// The events among `event_ids` that are part of the room's graph here, each once.
+fn known_in_graph(
+    reader: &Reader,
+    room: RoomNum,
+    event_ids: &[Arc<str>],
+) -> Result<Vec<Arc<Event>>, StorageError> {
     let mut known: Vec<Arc<Event>> = Vec::with_capacity(event_ids.len());
     for event_id in event_ids {
-        if let Some(event) = gap::in_graph(reader, event_id)?
+        if let Some(event) = gap::in_graph(reader, room, event_id)?
             && known.iter().all(|other| other.num != event.num)
         {
             known.push(event);

@@ -22,7 +22,7 @@ pub(crate) fn continues_past(
         && pdu.room_id == room.id
         && pdu.prev_events.iter().any(|event_id| past.contains(event_id));
     Ok(may_be_past
-        && gap::in_graph(reader, &pdu.event_id)?.is_none()
+        && gap::in_graph(reader, room.num, &pdu.event_id)?.is_none()
         && entrance::may_be_missing(reader, room, pdu)?
         && denied_by_present(reader, room, pdu)?.is_some())
 }

@@ -4,6 +4,7 @@ mod adoption;
 mod bad_events;
 mod between;
 mod chains;
+mod chosen_ids;
 mod completion;
 mod entered;
 mod forks;

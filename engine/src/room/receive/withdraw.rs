@@ -142,7 +142,7 @@ fn followed_by(reader: &Reader, event: &Arc<Event>) -> Result<Vec<(EventNum, boo
     let mut looked_through = 0;
     while let Some(event) = to_look_at.pop() {
         for event_id in &event.pdu()?.prev_events {
-            let Some(prev) = gap::in_graph(reader, event_id)? else { continue };
+            let Some(prev) = gap::in_graph(reader, event.header.room, event_id)? else { continue };
             let is_late = !event.header.prev.contains(&prev.num);
             if prev.header.status == EventStatus::Accepted {
                 followed.push((prev.num, is_late));
