@@ -88,7 +88,8 @@ pub(crate) fn receive_backfill(
     (missing, waiting): (&mut Missing, &mut KeptPlaces),
 ) -> Result<Vec<(Arc<str>, Outcome)>> {
     let mut at_hand = AtHand::default();
-    let (ordered, mut outcomes) = of_this_room(tx, room, ordered)?;
+    let mut outcomes = Vec::with_capacity(ordered.len());
+    let ordered = of_this_room(tx, room, ordered, &mut outcomes)?;
     let ordered = &*ordered;
     let recommendations = Recommendations::of(tx, room, told.not_recommended)?;
     let mut places = places(tx, room, (ordered, passed_by), told.kept, &recommendations)?;
@@ -133,16 +134,16 @@ pub(crate) fn receive_backfill(
     Ok(outcomes)
 }
 
-/// The events without those of another room, and that these are refused: they lead to nothing in this one.
+/// The events without those of another room, which are refused: they lead to nothing in this one.
 fn of_this_room(
     reader: &Reader,
     room: &RoomCtx,
     ordered: &[Arc<CheckedPdu>],
-) -> Result<(Vec<Arc<CheckedPdu>>, Vec<(Arc<str>, Outcome)>)> {
+    outcomes: &mut Vec<(Arc<str>, Outcome)>,
+) -> Result<Vec<Arc<CheckedPdu>>> {
     let mut at_hand = AtHand::default();
     at_hand.look_for(reader, ordered.iter().map(|checked| &checked.pdu.event_id))?;
     let mut of_room = Vec::with_capacity(ordered.len());
-    let mut outcomes = Vec::with_capacity(ordered.len());
     for checked in ordered {
         let pdu = &checked.pdu;
         let known = at_hand.find(reader, &pdu.event_id)?;
@@ -151,7 +152,7 @@ fn of_this_room(
             false => of_room.push(checked.clone()),
         }
     }
-    Ok((of_room, outcomes))
+    Ok(of_room)
 }
 
 /// Notes events as missing before the entrances that they are held for, and what is passed by and leads to them. If nothing that is
