@@ -279,8 +279,8 @@ pub const ROOM_ANSWERS_FOR_ADDRESS: usize = 64;
 
 /// Servers of one address of which each has one such answer, or one request that waits for a place, which counts for none of what the
 /// address has else: whoever takes all of that by some names leaves those of its neighbours their first. Pieces have 256 KiB as a
-/// rule: 128 MiB.
-pub const ROOM_ANSWERS_FIRST_FOR_ADDRESS: usize = 512;
+/// rule: 64 MiB.
+pub const ROOM_ANSWERS_FIRST_FOR_ADDRESS: usize = 256;
 
 /// Requests for such answers of one server that wait for a place, which take some kilobytes each, or a connection. Further ones are
 /// refused at once, which has Synapse take this server to be down; so one that asks about all its rooms at a time has to have a place.
@@ -332,7 +332,7 @@ pub const POLICY_TRIES_MAX: u32 = 3;
 /// How long, after the first, events of the past are asked about alone, one after the other, that it failed on with others.
 pub const POLICY_ALONE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long it is left alone before that, as what it failed by may have been that it was asked so much; and before it is seen once more
+/// How long it is left alone before each, as what it failed by may have been that it was asked so much; and before it is seen once more
 /// whether it signs, as it may have fallen and begin anew.
 pub const POLICY_BREATH: Duration = Duration::from_secs(1);
 

@@ -138,7 +138,7 @@ impl Opinion {
         matches!(self, Opinion::Given(Some(_)))
     }
 
-    /// Whether it counts by itself of an event of the past. Where nothing else was signed in the same turn, a refusal may be a fault of the
+    /// Whether it counts by itself of an event of the past. Where no others were signed in the same turn, a refusal may be a fault of the
     /// policy server's own: common ones have the signatures of what they have signed before, and give those all the same.
     fn counts(&self, has_signed: bool) -> bool {
         self.is_signature() || has_signed && self.is_given()
@@ -188,19 +188,20 @@ pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSign
         }
     }
     let mut unsigned = Vec::new();
-    let mut has_signed = false;
+    let mut signed = 0;
     for (wanted, opinion) in worker::side_by_side(ctx, asks).await {
         let opinion = checked(ctx, intake, &wanted, opinion);
         match opinion.is_signature() {
             true => {
-                has_signed = true;
+                signed += 1;
                 tell(intake, wanted, opinion);
             }
             false => unsigned.push((wanted, opinion)),
         }
     }
     match intake.is_history() {
-        true => end_of_past(ctx, intake, unsigned, has_signed).await,
+        // One may be of what it has signed before, told without that.
+        true => end_of_past(ctx, intake, unsigned, signed > 1).await,
         false => end_of_live(ctx, intake, unsigned),
     }
     for (wanted, opinion) in left_alone {
@@ -245,7 +246,7 @@ fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignatur
     }
 }
 
-/// What becomes of events of the past that were not signed. `has_signed` is whether others were in this turn.
+/// What becomes of events of the past that were not signed. `has_signed` is whether several others were in this turn.
 async fn end_of_past(
     ctx: &Arc<Context>,
     intake: &mut Intake,
@@ -298,7 +299,6 @@ async fn go_without(
     if due.is_empty() {
         return;
     }
-    sleep(POLICY_BREATH).await;
     let (late, failed): (Vec<_>, Vec<_>) =
         due.into_iter().partition(|(_, opinion)| matches!(opinion, Opinion::Late { .. }));
     let (begun, mut is_signing) = (Instant::now(), true);
@@ -306,11 +306,18 @@ async fn go_without(
         let mut opinion = Opinion::None;
         let is_looked_into = is_signing && begun.elapsed() < POLICY_ALONE_TIME_MAX;
         if is_looked_into && let Some(event) = intake.event(&wanted.event_id).cloned() {
+            sleep(POLICY_BREATH).await;
             opinion = ask_about(ctx, &wanted, &event, POLICY_PAST_TIME_MAX).await;
             opinion = checked(ctx, intake, &wanted, opinion);
             if !opinion.counts(has_signed) {
+                // Whoever is busy signs nothing straight behind it.
+                let is_busy = matches!(opinion, Opinion::None);
+                let is_about_it = match probes.first() {
+                    Some(probe) if is_busy => signs(ctx, probe).await,
+                    _ => true,
+                };
                 is_signing = is_signing_any(ctx, probes).await;
-                opinion = if is_signing { in_vain(ctx, &wanted) } else { Opinion::None };
+                opinion = if is_signing && is_about_it { in_vain(ctx, &wanted) } else { Opinion::None };
             }
         }
         tell(intake, wanted, opinion);
@@ -347,10 +354,18 @@ async fn go_without_late(
         });
     }
     let (opinions, is_signing) = tokio::join!(worker::side_by_side(ctx, asks), signs(ctx, probe));
-    for (wanted, opinion) in opinions {
-        let mut opinion = checked(ctx, intake, &wanted, opinion);
+    let opinions: Vec<_> = opinions
+        .into_iter()
+        .map(|(wanted, opinion)| {
+            let opinion = checked(ctx, intake, &wanted, opinion);
+            (wanted, opinion)
+        })
+        .collect();
+    // One that is slow gets on with some each time.
+    let gets_on = opinions.iter().any(|(_, opinion)| opinion.is_signature());
+    for (wanted, mut opinion) in opinions {
         if !opinion.counts(has_signed) {
-            opinion = if is_signing { in_vain(ctx, &wanted) } else { Opinion::None };
+            opinion = if is_signing && !gets_on { in_vain(ctx, &wanted) } else { Opinion::None };
         }
         tell(intake, wanted, opinion);
     }

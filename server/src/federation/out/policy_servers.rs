@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use dashmap::DashMap;
+use http::StatusCode;
 use ruma_common::{OwnedServerName, ServerName};
 
 use super::RemoteError;
@@ -10,11 +11,16 @@ use super::silences::Silences;
 use super::unanswered::Unanswered;
 use crate::federation::limits::{POLICY_ANSWERS_TIME, POLICY_PAUSE, SILENT_SERVERS_MAX};
 
+struct Answered {
+    at: Instant,
+    begun: Instant,
+}
+
 /// What is remembered of policy servers. All of it may be forgotten.
 pub struct PolicyServers {
     silences: Silences,
-    /// When each has answered last, whatever that was.
-    answered: DashMap<OwnedServerName, Instant>,
+    /// When each has answered last, whatever that was, and when the last request that it has answered was begun.
+    answered: DashMap<OwnedServerName, Answered>,
     /// Events that are sent now.
     pub live: Unanswered,
     /// Events of the past.
@@ -41,14 +47,18 @@ impl PolicyServers {
     /// Whether one has answered anything since then.
     pub fn has_answered_since(&self, name: &str, begun: Instant) -> bool {
         let answered =
-            |server: OwnedServerName| self.answered.get(&server).is_some_and(|last| *last >= begun);
+            |server: OwnedServerName| self.answered.get(&server).is_some_and(|last| last.at >= begun);
         ServerName::parse(name).is_ok_and(answered)
     }
 
-    /// Whether one has answered others since a question was begun, and still did shortly before `now`, when that one was late.
+    /// Whether one has answered what was asked after a question was begun, and still did shortly before `now`, when that one was late. One
+    /// that has much to do, and takes it in turn, has not.
     pub fn answers_others(&self, name: &str, begun: Instant, now: Instant) -> bool {
-        let lately = now.checked_sub(POLICY_ANSWERS_TIME).map_or(begun, |lately| lately.max(begun));
-        self.has_answered_since(name, lately)
+        let lately = now.checked_sub(POLICY_ANSWERS_TIME).unwrap_or(begun);
+        let is_passed = |server: OwnedServerName| {
+            self.answered.get(&server).is_some_and(|last| last.begun >= begun && last.at >= lately)
+        };
+        ServerName::parse(name).is_ok_and(is_passed)
     }
 
     /// Notes what came of a request that was begun then. One that is not answered, while others are, says nothing of the server: else one
@@ -63,11 +73,20 @@ impl PolicyServers {
             }
             // It may be about the one event.
             Some(failure) if failure.is_outage() => {}
+            // It is there, and has looked at nothing.
+            Some(RemoteError::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }) => {
+                self.silences.note(server, false);
+            }
             _ => {
                 if self.answered.len() >= SILENT_SERVERS_MAX {
                     self.answered.clear();
                 }
-                self.answered.insert(server.to_owned(), Instant::now());
+                let mut last = self
+                    .answered
+                    .entry(server.to_owned())
+                    .or_insert_with(|| Answered { at: Instant::now(), begun });
+                *last = Answered { at: Instant::now(), begun: last.begun.max(begun) };
+                drop(last);
                 self.silences.note(server, false);
             }
         }
@@ -78,7 +97,7 @@ impl PolicyServers {
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderMap, StatusCode};
+    use http::HeaderMap;
 
     use super::*;
 
@@ -145,5 +164,9 @@ mod tests {
         assert!(!servers.answers_others(NAME, begun, answered + POLICY_ANSWERS_TIME + tick));
         assert!(!servers.answers_others(NAME, answered + tick, answered + tick), "it was before");
         assert!(!servers.answers_others("other.test", begun, answered));
+        // It answers in turn, and has come to none that was asked later.
+        assert!(!servers.answers_others(NAME, begun + tick, answered));
+        servers.note(&server, begun + tick, Some(&self::answered(429)));
+        assert!(!servers.answers_others(NAME, begun + tick, answered), "it has looked at nothing");
     }
 }

@@ -102,10 +102,13 @@ impl World {
                 let way = self.way(user, room)?;
                 if way.needs_help() {
                     let before = self.local_members(user.server, room);
+                    let user_id = self.user_id(user);
+                    let has_not_heard = |other: usize| self.joined(other, &user_id).contains(&room);
+                    let is_back = !before.contains(&user) && (0..self.servers.len()).any(has_not_heard);
                     let entered = self.approach(user, room, Handshake::Join, &way.servers);
-                    // The resident may not have heard that others have left, and its word counts.
+                    // The resident may not have heard that others have left, or this one, and its word counts.
                     let after = self.local_members(user.server, room);
-                    let back = after.difference(&before).filter(|back| **back != user);
+                    let back = after.difference(&before).filter(|back| **back != user || is_back);
                     self.ledger.revived.extend(back.map(|back| (room, *back)));
                     match entered {
                         // What this server knows of the room counts then.
