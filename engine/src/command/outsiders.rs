@@ -1,8 +1,8 @@
 //! Events that servers send which have no user in the room: those whose users were banned or have left, or of whose join nothing is known.
 //!
 //! What is denied is kept, since what follows it has to be judged. Nobody follows what these make, and nothing would end what they may have
-//! stored. Invariant: of a room, no more bytes of it are stored in a month than [`OUTSIDERS_BYTES_MAX`], with what it names; beyond
-//! that they are refused all. What somebody in the room follows comes by way of them, and is kept. It is known in memory only.
+//! stored. Invariant: of a room, no more bytes of it are stored in a week than [`OUTSIDERS_BYTES_MAX`], with what it names, but for one write;
+//! beyond that all they send is refused. What somebody in the room follows comes by way of them, and is kept. It is known in memory only.
 //! Not here: a room of which the members are not known yet, or a server that is supposed to be there: as if it were.
 
 use std::{collections::HashSet, sync::Arc};

@@ -66,5 +66,5 @@ pub const HISTORY_WALK_MAX: usize = 2_000;
 /// it: some thousands of events, as come of users who are turned out while they speak.
 pub const OUTSIDERS_BYTES_MAX: usize = 8 << 20;
 
-/// How long that counts, in milliseconds: a month.
-pub const OUTSIDERS_PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How long that counts, in milliseconds: a week. So long a flood can keep out a server of whose join nothing is known here.
+pub const OUTSIDERS_PERIOD_MS: u64 = 7 * 24 * 60 * 60 * 1000;

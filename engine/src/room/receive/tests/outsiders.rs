@@ -64,7 +64,7 @@ fn what_somebody_in_the_room_tells_of_it_is_kept_all_the_same() {
 }
 
 #[test]
-fn a_month_later_some_is_kept_again() {
+fn a_week_later_some_is_kept_again() {
     let scene = Scene::new();
     let late = scene.message(BOB, &strs(&scene.ends()), 20);
     scene.flooded();
