@@ -22,6 +22,8 @@ const SCENE_PERCENT: usize = 2;
 const SKIPPED_MAX: usize = 4;
 /// Requests to other servers before one is lost, at most: two for each server that is tried.
 const REQUESTS_MAX: usize = 4;
+/// How many of these are for one that is tried.
+const REQUESTS_OF_ONE: usize = 2;
 /// In how many of a hundred runs of several servers rooms shut servers out by access lists.
 const LISTS_PERCENT: usize = 30;
 /// How often a list changes in such a run, at most, or a server is shut out for a while.
@@ -573,11 +575,13 @@ fn brought(from: usize, to: usize) -> Step {
 }
 
 fn any_lapse(dice: &mut Dice, calm: bool) -> Option<(u8, Lapse)> {
-    if calm || !dice.happens(25) {
+    if calm || !dice.happens(60) {
         return None;
     }
     let lapse = dice.weighted(&[(30, Lapse::Request), (45, Lapse::Answer), (25, Lapse::Lie)]);
-    Some((dice.below(REQUESTS_MAX) as u8, lapse))
+    // Most are helped by the first that is asked.
+    let skipped = if dice.happens(70) { dice.below(REQUESTS_OF_ONE) } else { dice.below(REQUESTS_MAX) };
+    Some((skipped as u8, lapse))
 }
 
 fn any_trouble(dice: &mut Dice, calm: bool) -> Option<Trouble> {

@@ -113,7 +113,8 @@ fn who_comes_back_by_way_of_one_that_has_not_heard_of_their_leave_reads_all() {
     steps.extend(come_in());
     steps.extend([read(HOST), read(GUEST)]);
     let readings = readings(steps);
-    assert_eq!(readings[1], readings[0]);
+    // Their own leave is one more, of which the host has not heard.
+    assert_eq!(count(&readings[1]), count(&readings[0]) + 1);
 }
 
 #[test]
@@ -128,16 +129,17 @@ fn whom_a_room_had_shut_out_reads_what_they_may_see_of_that_time() {
 #[test]
 fn a_reading_that_breaks_off_leaves_all_to_the_next() {
     for (fault, how) in [
-        (Fault::Refused, "the server fails to write"),
-        (Fault::Doubtful, "the server fails to write"),
-        (Fault::CrashBefore, "the server crashes"),
-        (Fault::CrashAfter, "the server crashes"),
+        (Fault::Refused, Some("the server fails to write")),
+        // It is seen that it was written.
+        (Fault::Doubtful, None),
+        (Fault::CrashBefore, Some("the server crashes")),
+        (Fault::CrashAfter, Some("the server crashes")),
     ] {
         let mut steps = vec![create(), act(HOST, What::Say), act(HOST, What::Say)];
         steps.extend(come_in());
         steps.extend([read_with(GUEST, u8::MAX, Some(fault)), read(GUEST), read(HOST)]);
         let readings = readings(steps);
-        assert_eq!(readings[0], how, "{fault:?}");
+        assert_eq!(readings[0], how.unwrap_or(&readings[2]), "{fault:?}");
         assert_eq!(readings[1], readings[2], "{fault:?}");
         assert!(count(&readings[1]) > 1, "{fault:?}");
     }

@@ -17,7 +17,7 @@ use crate::{
     command::{DeliveryFailed, DeliveryShelved, HeardFromServer},
     fixture::{SERVER, World},
     room::{RoomCtx, servers},
-    store::{Faults, Memory, schema::PartialJoin},
+    store::{Faults, Memory, RestOfKey, schema::PartialJoin},
     view::federation::{
         Due, DueDestinations, EphemeralEdus, IsBackingOff, LeaveDestination, MakeDue, MayBeBack,
     },
@@ -147,6 +147,51 @@ fn rows(world: &World) -> usize {
         })?;
         Ok(found)
     })
+}
+
+/// Rows of all that is kept for other servers.
+fn all_rows(world: &World) -> usize {
+    world.ask(|reader| {
+        let mut found = 0;
+        for keyspace in
+            [schema::OUTGOING_EVENTS.raw(), schema::OUTGOING_EDUS.raw(), schema::DESTINATIONS.raw()]
+        {
+            reader.scan(&keyspace, &(), Direction::Forward, |_: RestOfKey, _| {
+                found += 1;
+                true
+            })?;
+        }
+        Ok(found)
+    })
+}
+
+#[test]
+fn what_is_said_takes_no_more_for_many_servers_that_are_gone_than_for_one() {
+    const SAID: usize = 200;
+    for gone in [1, 50] {
+        let world = World::new();
+        world.room(ROOM, ALICE, None);
+        for number in 0..gone {
+            world.join(ROOM, &format!("@bob:gone{number}.example"));
+        }
+        world.message(ROOM, ALICE, "first");
+        let servers = due(&world);
+        assert_eq!(servers.len(), gone);
+        for server in servers {
+            assert!(ask(&world, &server, None).transaction.is_some());
+            let failed =
+                DeliveryFailed { destination: server.to_string(), retry_after_ms: 0, is_rate_limit: false };
+            let due_ms = world.engine.write(failed).wait().unwrap();
+            let left = LeaveDestination { destination: &server, due_ms, was_prompt: Some(false) };
+            world.engine.read(&left).unwrap();
+        }
+        let before = all_rows(&world);
+        for number in 0..SAID {
+            world.message(ROOM, ALICE, &number.to_string());
+            assert!(due(&world).is_empty());
+        }
+        assert_eq!(all_rows(&world) - before, SAID, "{gone} are gone");
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl World {
     }
 
     /// The users of a server who are in a room, as it knows.
-    fn local_members(&self, server: usize, room: usize) -> BTreeSet<User> {
+    pub(super) fn local_members(&self, server: usize, room: usize) -> BTreeSet<User> {
         let users = self.plan.users().into_iter().filter(|user| user.server == server);
         users.filter(|user| self.joined(server, &self.user_id(*user)).contains(&room)).collect()
     }

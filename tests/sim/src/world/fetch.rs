@@ -47,7 +47,8 @@ impl World {
 
     /// Asks one server after the other for the members of a room.
     fn complete(&mut self, server: usize, room: &PartialRoom, answers: &mut usize) -> Result<(), Breach> {
-        let place = format!("room {}", self.room_index(&room.room_id) + 1);
+        let index = self.room_index(&room.room_id);
+        let (place, before) = (format!("room {}", index + 1), self.local_members(server, index));
         let servers: Vec<usize> = room.servers.iter().filter_map(|name| self.index(name)).collect();
         for asked in servers {
             let Some(rest) = answers.checked_sub(1) else { return Ok(()) };
@@ -59,6 +60,9 @@ impl World {
             match self.complete_by(server, room, asked) {
                 Ok(true) => {
                     self.learned += 1;
+                    // That one may not have heard that some have left, as when it lets another one in.
+                    let after = self.local_members(server, index);
+                    self.ledger.revived.extend(after.difference(&before).map(|back| (index, *back)));
                     self.tell(format!("{own} is told the members of {place} by {peer}"));
                     return Ok(());
                 }
