@@ -240,6 +240,27 @@ def until_told(clock, alice, room, expected):
     until(is_all_told, SECONDS_MAX * 9)
 
 
+def test_one_that_signs_one_event_a_second_is_busy_and_refuses_none(timed, clock, policy):
+    """As where something before it lets no more through; it is asked about all of a turn side by side."""
+    copy = policy.create()
+    texts = [f"old {number}" for number in range(AT_ONCE)]
+    say(policy, copy, *texts)
+    use(policy, copy)
+    alice = Client(timed.base_url).register("alice")
+    sign, lock, signed = policy.answers[SIGN], threading.Lock(), [0.0]
+
+    def one_a_second(request):
+        with lock:
+            if time.monotonic() - signed[0] < 0.9:
+                return 503, {}
+            signed[0] = time.monotonic()
+        return sign(request)
+
+    policy.answers[SIGN] = one_a_second
+    alice.join(copy.room_id, query=via(policy))
+    until_told(clock, alice, copy.room_id, texts)
+
+
 @pytest.mark.parametrize("others_are_signed", [True, False])
 @pytest.mark.parametrize("how", FAILURES)
 def test_an_event_that_it_fails_on_time_and_again_closes_nothing(
