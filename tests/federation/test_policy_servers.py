@@ -397,6 +397,31 @@ def test_an_event_that_it_is_said_to_be_out_for_holds_up_no_other_room(server, a
     assert "bad" not in bodies(alice.messages(bad.room_id)["chunk"])
 
 
+def test_an_event_that_it_hangs_on_holds_up_no_other_room(server, alice, policy, network):
+    """While nothing else is asked, it could as well be gone; that is seen by what it has signed before."""
+    rooms, other = [room_of(alice, server, policy) for _ in range(2)], network.peer(kind=Participant)
+    bad, honest = [other.join(server, room_id) for room_id in rooms]
+    alice.send(bad.room_id, "signed before")
+    sign, hangs, seen = policy.answers[SIGN], threading.Event(), threading.Event()
+
+    def answer(request):
+        if json.loads(request.body)["content"].get("body") == "bad":
+            hangs.wait(HANGS_SECONDS)
+            return 500, {}
+        seen.set()
+        return sign(request)
+
+    policy.answers[SIGN] = answer
+    try:
+        other.transact(server, [other.message(bad, "bad")])
+        assert seen.wait(HANGS_SECONDS / 2)
+        other.transact(server, [other.place(honest, other.message(honest, "hello"))])
+        client = Client(server.base_url, alice.user_id, alice.token)
+        client.sync_until(lambda answer: "hello" in bodies(timeline(answer, honest.room_id)))
+    finally:
+        hangs.set()
+
+
 def test_what_it_is_asked_about_in_vain_time_and_again_is_kept_from_clients(network, tmp_path, policy):
     """It would else wait for a day, and what follows it be told its state."""
     clock, metrics = Clock(tmp_path), f"http://127.0.0.1:{free_port()}"

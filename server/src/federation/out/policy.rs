@@ -202,7 +202,7 @@ pub async fn ask_for(ctx: &Arc<Context>, intake: &mut Intake, wanted: WantedSign
     match intake.is_history() {
         // One may be of what it has signed before, told without that.
         true => end_of_past(ctx, intake, unsigned, signed > 1).await,
-        false => end_of_live(ctx, intake, unsigned),
+        false => end_of_live(ctx, intake, unsigned).await,
     }
     for (wanted, opinion) in left_alone {
         tell(intake, wanted, opinion);
@@ -231,8 +231,16 @@ fn checked(ctx: &Context, intake: &Intake, wanted: &WantedSignature, opinion: Op
     }
 }
 
-/// What becomes of events that are sent now and were not signed.
-fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignature, Opinion)>) {
+/// What becomes of events that are sent now and were not signed. Where it was late, and nothing else was answered meanwhile, it is seen whether
+/// it is there all the same: one event that it hangs on would else have it left alone for all rooms.
+async fn end_of_live(ctx: &Context, intake: &mut Intake, unsigned: Vec<(WantedSignature, Opinion)>) {
+    let mut late = unsigned.iter().filter(|(_, opinion)| matches!(opinion, Opinion::Late { .. }));
+    if let Some((wanted, _)) = late.next()
+        && ctx.federation.policy_servers.is_left_alone(&wanted.policy.name)
+    {
+        // An answer ends that.
+        is_signing_any(ctx, &mut probes(ctx, intake, &wanted.policy)).await;
+    }
     for (wanted, opinion) in unsigned {
         let is_without = match opinion {
             Opinion::Given(_) | Opinion::Failed | Opinion::Late { answers_others: true } => true,
